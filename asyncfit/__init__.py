@@ -1,0 +1,1 @@
+"""asyncfit: neural networks trained inside async programs."""

@@ -1,0 +1,29 @@
+"""Names as people type them: the nearest known one, camel case, and the sentence that tells."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+__all__ = ["nearest", "snake", "unknown"]
+
+
+def snake(name: str) -> str:
+    """`binaryCrossentropy` → `binary_crossentropy`, `onEpochEnd` → `on_epoch_end`, `ReLU` → `relu`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})", "_", name).lower()
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` most likely means, camel case included; None if nothing is near."""
+    candidates = {k.lower().replace("_", ""): k for k in known}
+    found = difflib.get_close_matches(name.lower().replace("_", "").replace("-", ""), candidates, 1, 0.6)
+    return candidates[found[0]] if found else None
+
+
+def unknown(what: str, name: object, known: Iterable[str]) -> str:
+    """The sentence for an unknown name: `unknown loss 'mze'; did you mean 'mse'? Known: …`"""
+    known = sorted(known)
+    guess = nearest(name, known) if isinstance(name, str) else None
+    hint = f"did you mean {guess!r}? " if guess else ""
+    return f"unknown {what} {name!r}; {hint}known: {', '.join(known)}"
