@@ -1,0 +1,258 @@
+"""Reads the bytes of Keras's whole-model HDF5 file, which may come from anywhere.
+
+A file is material to doubt: every name, link, type and size in it is checked before it is followed or given
+memory, and whatever HDF5 says about damage comes out as one `BadFile` that names the file. Nothing here
+touches the disk or knows what a layer computes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+
+from asyncfit.errors import BadFile
+
+from .saved_model import Array, LayerWeights, SavedModel, keras2_style
+
+__all__ = ["SUFFIXES", "from_bytes"]
+
+SUFFIXES = (".h5", ".hdf5")
+
+_WEIGHTS_ALONE = ("layers", "_layer_checkpoint_dependencies")  # groups that save_weights makes
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+# All arrays together may be that much larger than the file; compression does not gain more on real weights.
+_EXPANSION, _ALLOWANCE = 16, 16 << 20
+
+
+def from_bytes(data: bytes, *, name: str) -> SavedModel:
+    """The model in the bytes of a whole-model file; `name` is what errors call it.
+
+    Names of weights come out relative to their layer (`kernel`, `lstm_cell/kernel`) or to the optimizer,
+    without `:0`; both configurations in the dialect of `SavedModel`. Arrays are the caller's own, in native
+    byte order.
+
+    Raises:
+        BadFile: always this, whatever is wrong.
+    """
+    if not data.startswith(_SIGNATURE):
+        raise BadFile(f"{name} {_what_else(data)}")
+    import h5py
+
+    try:
+        with h5py.File(_image(data), "r") as file:
+            return _Reader(file, name, len(data)).model()
+    except BadFile as error:
+        raise BadFile(f"{name} {error}") from error.__cause__
+    except MemoryError:
+        raise  # sizes were checked: this machine really has no room
+    except Exception as error:  # h5py has no type for damage: KeyError, OSError, …
+        raise BadFile(f"{name} is damaged: {error}") from error
+
+
+def _image(data: bytes) -> Any:
+    """HDF5's own handle on a file that is in memory: without callbacks into Python for every piece."""
+    import h5py
+
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_fapl_core(block_size=1 << 16, backing_store=False)
+    access.set_file_image(data)
+    return h5py.h5f.open(b"model", h5py.h5f.ACC_RDONLY, fapl=access)
+
+
+def _what_else(data: bytes) -> str:
+    """What a file without HDF5's signature seems to be, and what to do about it."""
+    if not data:
+        return "is empty"
+    if data.startswith(b"PK\x03\x04"):
+        return "is a zip archive, as .keras files are, and not supported; in Keras: model.save('name.h5')"
+    if data.lstrip()[:1] == b"{":
+        if b'"modelTopology"' in data:
+            return "is a TF.js model, which is not supported; tensorflowjs_converter makes an .h5 of it"
+        return "is JSON, not an HDF5 file; load_model takes a whole model in .h5"
+    return f"is not an HDF5 file (it begins with {data[:8]!r})"
+
+
+class _Reader:
+    """One pass over an open file, with a budget for the memory that its arrays may take."""
+
+    def __init__(self, file: Any, name: str, size: int) -> None:
+        self.file = file
+        self.name = name
+        self.size = size
+        self.left = size * _EXPANSION + _ALLOWANCE
+
+    def model(self) -> SavedModel:
+        config = self.json("model_config")
+        if config is None:
+            raise BadFile(self.without_config())
+        inner = config.get("config")
+        if not isinstance(config.get("class_name"), str) or not isinstance(inner, dict):
+            raise BadFile("has a model_config without class_name and config")
+        training = self.json("training_config")
+        title = inner.get("name")
+        weights = self.layers(title if isinstance(title, str) else "")
+        return SavedModel(
+            config=config,
+            weights=weights,
+            training_config=training,
+            optimizer_weights=self.optimizer(training),
+        )
+
+    def without_config(self) -> str:
+        alone = "layer_names" in self.file.attrs or any(name in self.file for name in _WEIGHTS_ALONE)
+        if alone or self.name.endswith(".weights.h5"):
+            return "holds weights without a model (save_weights); in Keras: model.save('name.h5')"
+        return "is an HDF5 file but holds no Keras model: there is no model_config"
+
+    def layers(self, title: str) -> list[LayerWeights]:
+        group = self.group(self.file, "model_weights")
+        names = self.names(group, "layer_names")
+        if names is None:
+            raise BadFile("does not say which layers have weights: model_weights has no layer_names")
+        if len(set(names)) < len(names):
+            raise BadFile("names a layer twice in layer_names")
+        found = []
+        for layer in names:
+            arrays = self.arrays(self.group(group, layer))
+            found.append(
+                LayerWeights(layer, [(_within(layer, title, name), value) for name, value in arrays])
+            )
+        if "top_level_model_weights" in group and self.arrays(self.group(group, "top_level_model_weights")):
+            raise BadFile("has weights that belong to no layer (top_level_model_weights): not supported")
+        return found
+
+    def optimizer(self, training: dict[str, Any] | None) -> list[tuple[str, Array]]:
+        if "optimizer_weights" not in self.file:
+            return []
+        config = (training or {}).get("optimizer_config")
+        inner = config.get("config") if isinstance(config, dict) else None
+        title = inner.get("name") if isinstance(inner, dict) else None
+        arrays = self.arrays(self.group(self.file, "optimizer_weights"))
+        return [(name.removesuffix(":0").removeprefix(f"{title}/"), array) for name, array in arrays]
+
+    def arrays(self, group: Any) -> list[tuple[str, Array]]:
+        """The arrays that the group's `weight_names` lists."""
+        names = self.names(group, "weight_names")
+        if names is None and len(group):
+            raise BadFile(f"has weights without names: {group.name} has no weight_names")
+        return [(name, self.array(group, name)) for name in names or []]
+
+    def array(self, group: Any, path: str) -> Array:
+        import h5py
+
+        found = self.member(group, path)
+        where = f"{group.name}/{path}"
+        if not isinstance(found, h5py.Dataset):
+            raise BadFile(f"has no array at {where}, where one is named, but a group")
+        if found.external or found.is_virtual:
+            raise BadFile(f"keeps {where} in another file, which is refused")
+        dtype, shape = found.dtype, found.shape
+        if dtype.kind not in "fiub" or dtype.itemsize > 8:
+            raise BadFile(f"holds {dtype} in {where}; real numbers of up to 64 bits are read")
+        if shape is None:
+            raise BadFile(f"has an array without a shape at {where}")
+        declared, stored = math.prod(shape) * dtype.itemsize, found.id.get_storage_size()
+        self.left -= max(declared, math.prod(found.chunks or ()) * dtype.itemsize)
+        if self.left < 0:
+            raise BadFile(f"claims {declared:,} bytes for {where} and has {self.size:,} in all: refused")
+        if declared and not stored:
+            raise BadFile(f"has a place for {where}, but its numbers were never written")
+        return np.array(found[...], dtype=dtype.newbyteorder("="), order="C")
+
+    def group(self, parent: Any, path: str) -> Any:
+        import h5py
+
+        found = self.member(parent, path)
+        if not isinstance(found, h5py.Group):
+            raise BadFile(f"has no group at {parent.name.rstrip('/')}/{path}, but an array")
+        return found
+
+    def member(self, group: Any, path: str) -> Any:
+        """What `path` leads to, hard link by hard link: any other kind may point out of the file."""
+        import h5py
+
+        where = f"{group.name.rstrip('/')}/{path}"
+        for part in path.split("/"):
+            if part in ("", ".", "..") or "\0" in part:
+                raise BadFile(f"has an impossible name: {where!r}")
+            if not isinstance(group, h5py.Group) or part not in group:
+                raise BadFile(f"has no {where}, which it should have by its own account")
+            if not isinstance(group.get(part, getlink=True), h5py.HardLink):
+                raise BadFile(f"has a link in place of {where}, which is refused")
+            group = group[part]
+        return group
+
+    def names(self, group: Any, attribute: str) -> list[str] | None:
+        """A list of text, or its numbered parts put together; None if there is neither."""
+        if attribute in group.attrs:
+            return self.texts(group, attribute)
+        found: list[str] = []
+        part = 0
+        while (numbered := f"{attribute}{part}") in group.attrs:
+            found += self.texts(group, numbered)
+            part += 1
+        return found if part else None
+
+    def texts(self, group: Any, attribute: str) -> list[str]:
+        where = f"{attribute} of {group.name}"
+        shape, text = self.about(group, attribute)
+        if shape == (0,):
+            return []  # Keras writes an empty list as numbers
+        if len(shape) != 1 or not text:
+            raise BadFile(f"has no list of names in {where}")
+        return [_decoded(value, where) for value in group.attrs[attribute]]
+
+    def json(self, attribute: str) -> dict[str, Any] | None:
+        if attribute not in self.file.attrs:
+            return None
+        shape, text = self.about(self.file, attribute)
+        if shape or not text:
+            raise BadFile(f"has something other than text in {attribute}")
+        try:
+            value = keras2_style(json.loads(_decoded(self.file.attrs[attribute], attribute)))
+        except (ValueError, RecursionError) as error:
+            if isinstance(error, BadFile):
+                raise
+            raise BadFile(f"has damaged JSON in {attribute}: {error}") from error
+        if not isinstance(value, dict):
+            raise BadFile(f"has {type(value).__name__} in {attribute}, where JSON for a dict belongs")
+        return value
+
+    def about(self, group: Any, attribute: str) -> tuple[tuple[int, ...], bool]:
+        """Shape of an attribute, and whether it is text; known before its content is given memory."""
+        import h5py
+
+        found = group.attrs.get_id(attribute)
+        kind = h5py.check_string_dtype(found.dtype)
+        shape = found.shape if found.get_space().get_simple_extent_type() != h5py.h5s.NULL else (-1,)
+        if math.prod(shape) * found.dtype.itemsize > self.size:
+            raise BadFile(f"claims more for {attribute} of {group.name} than the whole file has: refused")
+        return shape, kind is not None
+
+
+def _decoded(value: Any, where: str) -> str:
+    try:
+        text = value.decode() if isinstance(value, bytes) else value
+        if isinstance(text, str):
+            text.encode()  # h5py lets damaged UTF-8 through as lone surrogates
+            return text
+    except UnicodeError as error:
+        raise BadFile(f"has damaged text in {where}: {error}") from error
+    raise BadFile(f"has something other than text in {where}")
+
+
+def _within(layer: str, model: str, name: str) -> str:
+    """The name of a weight relative to its layer, whichever prefixes the version of Keras put before it."""
+    plain = name.removesuffix(":0")
+    prefixes = [f"{layer}/"] if plain != name else [f"{model}/{layer}/", f"{layer}/"]
+    for prefix in prefixes:
+        if plain.startswith(prefix) and plain != prefix:
+            return plain.removeprefix(prefix)
+    *path, last = plain.split("/")
+    if layer in path:  # the model was renamed after it was built
+        path = path[len(path) - path[::-1].index(layer) :]
+        return "/".join([*path, last])
+    return plain
