@@ -1,0 +1,319 @@
+"""What `fit`, `evaluate` and `predict` were given, checked in two halves and made into sources of batches.
+
+    plan = plan_fit(x, y, batch_size=32, epochs=10, validation_split=0.2)      # at once: types, shapes, ranges
+    data = await to_thread.run_sync(plan.read, (seed, number_of_the_fit))      # off the loop: every value
+    for epoch in range(plan.initial_epoch, plan.epochs):
+        for x, y, sample_weight, size in data.train.batches(epoch): ...
+        if data.validation is not None and plan.validates(epoch):
+            for x, y, sample_weight, size in data.validation.batches(0): ...
+
+Plain and synchronous; nothing of models. Meanings are Keras's; where they differ, it says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from asyncfit.errors import InvalidInput
+
+from . import options
+from .arrays import Array, ArrayData
+from .intake import Rows, take_in
+from .values import check_finite, check_labels, weights_by_class
+
+__all__ = ["FitData", "FitPlan", "PassPlan", "plan_evaluate", "plan_fit", "plan_predict"]
+
+
+@dataclass(frozen=True, slots=True)
+class FitData:
+    """The sources that a fit reads."""
+
+    train: ArrayData
+    validation: ArrayData | None
+
+    def check_labels(self, classes: int) -> None:
+        """Refuse labels that a sparse loss over `classes` classes cannot take. O(rows): off the loop."""
+        for name, source in (("y", self.train), ("the validation data's y", self.validation)):
+            if source is not None and source.y is not None:
+                check_labels(name, source.y, classes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassPlan:
+    """One unshuffled pass: evaluate, predict, validation.
+
+    Attributes:
+        samples: how many rows there are.
+        batch_size: rows a batch.
+        steps: how many batches the pass has.
+    """
+
+    rows: Rows
+    batch_size: int
+    steps: int
+    own_model: bool = False
+
+    @property
+    def samples(self) -> int:
+        return self.rows.x.rows
+
+    def read(self) -> ArrayData:
+        """Check every value and open the source; epoch 0 is the pass. Raises InvalidInput; call it off the loop."""
+        rows = _read(self.rows, own_model=self.own_model)
+        return ArrayData(
+            *rows.arrays(), batch_size=self.batch_size, steps_per_epoch=self.steps, as_given=self.own_model
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitPlan:
+    """What `fit` was given about data and epochs.
+
+    Attributes:
+        samples: rows to train on, after the split.
+        batch_size: rows a batch.
+        steps: batches an epoch (with `steps_per_epoch` the last epoch of a pass may have fewer).
+        epochs, initial_epoch: epochs `initial_epoch` to `epochs` - 1 are to be run; none if that is empty.
+        validation_samples: rows to validate on, 0 without validation.
+    """
+
+    rows: Rows
+    validation: Rows | None
+    split_at: int | None
+    epochs: int
+    initial_epoch: int
+    batch_size: int
+    steps_per_epoch: int | None
+    shuffle: bool
+    class_weight: Mapping[int, float] | None
+    validation_batch_size: int
+    validation_steps: int | None
+    validation_freq: int | frozenset[int]
+    own_model: bool = False
+
+    @property
+    def samples(self) -> int:
+        return self.rows.x.rows if self.split_at is None else self.split_at
+
+    @property
+    def validation_samples(self) -> int:
+        if self.split_at is not None:
+            return self.rows.x.rows - self.split_at
+        return 0 if self.validation is None else self.validation.x.rows
+
+    @property
+    def steps(self) -> int:
+        return _steps(self.samples, self.batch_size, self.steps_per_epoch)
+
+    @property
+    def x(self) -> Array | None:
+        """x as an array, for a look at its shape before `read`; None if a long list is still to be converted."""
+        return self.rows.x.array
+
+    @property
+    def y(self) -> Array | None:
+        """y as an array; None as for `x`, or if there is none."""
+        return None if self.rows.y is None else self.rows.y.array
+
+    def validates(self, epoch: int) -> bool:
+        """Whether validation follows `epoch` (from 0)."""
+        if not self.validation_samples:
+            return False
+        freq = self.validation_freq
+        return (epoch + 1) % freq == 0 if isinstance(freq, int) else epoch + 1 in freq
+
+    def read(self, key: tuple[int, int] = (0, 0)) -> FitData:
+        """Convert what is left to convert, check every value and open the sources.
+
+        `key` = (seed, number of the fit) decides the order of the rows. Raises InvalidInput. Takes time in
+        proportion to the data: call it off the event loop, before the first event.
+        """
+        rows = _read(self.rows, own_model=self.own_model)
+        held_out = None if self.validation is None else _read(self.validation, own_model=self.own_model)
+        if held_out is not None:
+            _check_alike(rows, held_out, own_model=self.own_model)
+        x, y, weight = rows.arrays()
+        if self.class_weight is not None:
+            assert y is not None
+            _check_class_weight(rows)
+            weight = weights_by_class("y", y if self.split_at is None else y[: self.split_at], self.class_weight)
+        validation = None if held_out is None else held_out.arrays()
+        if (at := self.split_at) is not None:
+            # of sample_weight too; weights by class are for the rows trained on
+            kept = None if rows.sample_weight is None else rows.sample_weight.loaded[at:]
+            validation = x[at:], None if y is None else y[at:], kept
+            x, y, weight = x[:at], None if y is None else y[:at], None if weight is None else weight[:at]
+        train = ArrayData(
+            x, y, weight, batch_size=self.batch_size, shuffle=self.shuffle, key=key,
+            steps_per_epoch=self.steps_per_epoch, as_given=self.own_model,
+        )  # fmt: skip
+        if validation is None:
+            return FitData(train, None)
+        steps = _steps(len(validation[0]), self.validation_batch_size, self.validation_steps)
+        size = self.validation_batch_size
+        return FitData(
+            train, ArrayData(*validation, batch_size=size, steps_per_epoch=steps, as_given=self.own_model)
+        )
+
+
+def plan_fit(
+    x: object,
+    y: object = None,
+    *,
+    batch_size: object = 32,
+    epochs: object = 1,
+    initial_epoch: object = 0,
+    steps_per_epoch: object = None,
+    shuffle: object = True,
+    class_weight: object = None,
+    sample_weight: object = None,
+    validation_data: object = None,
+    validation_split: object = 0.0,
+    validation_batch_size: object = None,
+    validation_steps: object = None,
+    validation_freq: object = 1,
+    own_model: bool = False,
+) -> FitPlan:
+    """Check what `fit` was given, as far as that is quick; raises InvalidInput.
+
+    With `own_model` (a user's Trainable) y may be None, weights may have any shape, and types are left as they
+    are. As in Keras `validation_data` wins over `validation_split`, `class_weight` excludes `sample_weight`,
+    `batch_size=None` means 32 or what `steps_per_epoch` implies, and weights may be negative.
+    """
+    last = options.whole("epochs", epochs)
+    first = options.whole("initial_epoch", initial_epoch, 0, "the first epoch is 0")
+    steps = None if steps_per_epoch is None else options.whole("steps_per_epoch", steps_per_epoch)
+    val_steps = None if validation_steps is None else options.whole("validation_steps", validation_steps)
+    shuffled = options.flag("shuffle", shuffle, "shuffling within batches only is not supported")
+    split = options.fraction("validation_split", validation_split)
+    freq = options.validation_frequency(validation_freq)
+    by_class = None if class_weight is None else options.class_weights(class_weight)
+    size = None if batch_size is None else options.whole("batch_size", batch_size)
+    val_size = size
+    if validation_batch_size is not None:
+        val_size = options.whole("validation_batch_size", validation_batch_size)
+
+    rows = _take_in(("x", "y", "sample_weight"), x, y, sample_weight, own_model=own_model, what="fit")
+    if by_class is not None:
+        if rows.sample_weight is not None:
+            raise InvalidInput(
+                "class_weight and sample_weight were both given; give one of them: sample_weight may carry the "
+                "product, one weight a row"
+            )
+        _check_class_weight(rows)
+    held_out, at = None, None
+    if validation_data is not None:
+        held_out = _validation_rows(validation_data, own_model=own_model)
+        _check_alike(rows, held_out, own_model=own_model)
+    elif split:
+        at = math.floor(rows.x.rows * (1.0 - split))  # Keras's arithmetic, to the row
+        if at == 0 or at == rows.x.rows:
+            raise InvalidInput(
+                f"validation_split={split:g} of {rows.x.rows:,} rows leaves none to "
+                f"{'train' if at == 0 else 'validate'} on; choose another share, or give more rows"
+            )
+    samples = rows.x.rows if at is None else at
+    val_samples = rows.x.rows - samples if held_out is None else held_out.x.rows
+    return FitPlan(
+        rows=rows, validation=held_out, split_at=at, epochs=last, initial_epoch=first,
+        batch_size=size or _implied(samples, steps), steps_per_epoch=steps, shuffle=shuffled,
+        class_weight=by_class, validation_batch_size=val_size or _implied(val_samples, val_steps),
+        validation_steps=val_steps, validation_freq=freq, own_model=own_model,
+    )  # fmt: skip
+
+
+def plan_evaluate(
+    x: object,
+    y: object = None,
+    *,
+    batch_size: object = 32,
+    sample_weight: object = None,
+    steps: object = None,
+    own_model: bool = False,
+) -> PassPlan:
+    """Check what `evaluate` was given, as far as that is quick; see `plan_fit`. `steps` batches at most."""
+    rows = _take_in(("x", "y", "sample_weight"), x, y, sample_weight, own_model=own_model, what="evaluate")
+    return _pass(rows, batch_size, steps, own_model=own_model)
+
+
+def plan_predict(
+    x: object, *, batch_size: object = 32, steps: object = None, own_model: bool = False
+) -> PassPlan:
+    """Check what `predict` was given, as far as that is quick. `steps` batches at most."""
+    return _pass(Rows(take_in("x", x)), batch_size, steps, own_model=own_model)
+
+
+def _pass(rows: Rows, batch_size: object, steps: object, *, own_model: bool) -> PassPlan:
+    limit = None if steps is None else options.whole("steps", steps)
+    size = None if batch_size is None else options.whole("batch_size", batch_size)
+    size = size or _implied(rows.x.rows, limit)
+    return PassPlan(rows=rows, batch_size=size, steps=_steps(rows.x.rows, size, limit), own_model=own_model)
+
+
+def _steps(samples: int, batch_size: int, limit: int | None) -> int:
+    steps = -(-samples // batch_size)
+    return steps if limit is None else min(steps, limit)
+
+
+def _implied(samples: int, steps: int | None) -> int:
+    """What `batch_size=None` means in Keras."""
+    return 32 if steps is None else -(-samples // steps)
+
+
+def _take_in(
+    names: tuple[str, str, str], x: object, y: object, weight: object, *, own_model: bool, what: str
+) -> Rows:
+    of_x = take_in(names[0], x)
+    if y is None and not own_model:
+        raise InvalidInput(
+            f"{names[1]} is missing: {what} compares what the model makes of {names[0]} with targets; give one row "
+            "of them for each row (what should be learned, or x itself for an autoencoder)"
+        )
+    of_y = None if y is None else take_in(names[1], y)
+    return Rows(of_x, of_y, None if weight is None else take_in(names[2], weight)).checked(own_model=own_model)
+
+
+def _validation_rows(data: object, *, own_model: bool) -> Rows:
+    least = 1 if own_model else 2
+    expected = "(x, y) or (x, y, sample_weight)"
+    if not isinstance(data, tuple | list):
+        raise InvalidInput(f"validation_data is a {type(data).__name__}; give a tuple {expected}")
+    if not least <= len(data) <= 3:
+        raise InvalidInput(f"validation_data has {len(data)} items; give a tuple {expected}")
+    x, y, weight = (*data, None, None)[:3]
+    names = ("validation_data[0]", "validation_data[1]", "validation_data[2]")
+    return _take_in(names, x, y, weight, own_model=own_model, what="validation")
+
+
+def _check_alike(train: Rows, held_out: Rows, *, own_model: bool) -> None:
+    """Rows to validate on have the shape of rows to train on (a user's own model may take what it likes)."""
+    if own_model:
+        return
+    for one, other in ((train.x, held_out.x), (train.y, held_out.y)):
+        if one is None or other is None or one.array is None or other.array is None:
+            continue
+        if (one.array.shape[1:] or (1,)) != (other.array.shape[1:] or (1,)):
+            raise InvalidInput(
+                f"{other.name} has rows of shape {other.array.shape[1:]}, but those of {one.name} have "
+                f"{one.array.shape[1:]}; prepare both alike"
+            )
+
+
+def _check_class_weight(rows: Rows) -> None:
+    if rows.y is None:
+        raise InvalidInput("class_weight weighs rows by the class in y, but there is no y; pass sample_weight")
+    if rows.y.array is not None and rows.y.array.ndim > 2:
+        raise InvalidInput(
+            f"class_weight needs one class a row, but y has shape {rows.y.array.shape}; pass sample_weight"
+        )
+
+
+def _read(rows: Rows, *, own_model: bool) -> Rows:
+    loaded = rows.load(own_model=own_model)
+    for given in loaded.all():
+        check_finite(given.name, given.loaded, as_given=own_model)
+    return loaded
+
+

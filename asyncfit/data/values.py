@@ -1,0 +1,110 @@
+"""Checks that look at every value. They take time in proportion to the data: call them off the event loop.
+
+All go through an array in blocks of about a megabyte, so that memory stays bounded for memory maps too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from asyncfit.errors import InvalidInput
+
+from .arrays import Array
+
+__all__ = ["check_finite", "check_labels", "label_range", "weights_by_class"]
+
+BLOCK_BYTES = 1024 * 1024
+
+
+def check_finite(name: str, array: Array, *, as_given: bool = False) -> None:
+    """Refuse NaN and infinity, and, unless it stays `as_given`, what is infinite as a float32."""
+    if array.dtype.kind != "f":
+        return
+    narrow = array.dtype.itemsize > 4 and not as_given
+    first, count, overflow = -1, 0, False
+    for start, block in _blocks(array):
+        with np.errstate(over="ignore", invalid="ignore"):
+            good = np.isfinite(block.astype(np.float32) if narrow else block)
+        if good.all():
+            continue
+        bad = ~good.reshape(len(block), -1).all(axis=1)
+        if first < 0:
+            row = int(bad.argmax())
+            first, overflow = start + row, bool(np.isfinite(block[row]).all())
+        count += int(bad.sum())
+    if not count:
+        return
+    rows = f"{count:,} of {len(array):,} rows, the first is row {first:,}"
+    if overflow:
+        raise InvalidInput(
+            f"{name} holds numbers too big for float32 (beyond 3.4e38) in {rows}; scale it down, for example to "
+            "mean 0 and deviation 1"
+        )
+    raise InvalidInput(
+        f"{name} holds NaN or infinity in {rows}; finite numbers are needed: leave those rows out, or fill them "
+        f"with np.nan_to_num({name})"
+    )
+
+
+def label_range(y: Array) -> tuple[float, float]:
+    """The least and the greatest value in y."""
+    lowest, highest = zip(*((block.min(), block.max()) for _, block in _blocks(y)), strict=True)
+    return min(lowest).item(), max(highest).item()
+
+
+def check_labels(name: str, y: Array, classes: int) -> None:
+    """Refuse what is no class number from 0 to `classes` - 1 (what a sparse loss needs)."""
+    for start, block in _blocks(y):
+        wrong = (block < 0) | (block >= classes)
+        if block.dtype.kind == "f":
+            wrong |= block != np.rint(block)
+        if wrong.any():
+            row = int(wrong.reshape(len(block), -1).any(axis=1).argmax())
+            value = block[row][wrong[row]].ravel()[0]
+            low, high = label_range(y)
+            raise InvalidInput(
+                f"{name} has the label {value} in row {start + row:,}, but the model has {classes} classes: labels "
+                f"are whole numbers from 0 to {classes - 1} (here they go from {low:g} to {high:g}); number them "
+                "anew, or give the last layer as many units as there are classes"
+            )
+
+
+def weights_by_class(name: str, y: Array, class_weight: Mapping[int, float]) -> Array:
+    """A weight for each row, float32, by its class; classes that `class_weight` leaves out weigh 1, as in Keras.
+
+    The class is y itself, rounded, if y is one column, else the place of the greatest value.
+    """
+    classes = np.array(sorted(class_weight), dtype=np.int64)
+    values = np.array([*(class_weight[int(c)] for c in classes), 1.0], dtype=np.float32)
+    result = np.ones(len(y), dtype=np.float32)
+    for start, block in _blocks(y):
+        rows = block.reshape(len(block), -1)
+        labels = rows.argmax(axis=1) if rows.shape[1] > 1 else _rounded(name, rows[:, 0], start)
+        at = np.searchsorted(classes, labels)
+        known = classes[np.minimum(at, len(classes) - 1)] == labels if len(classes) else np.zeros(len(at), bool)
+        result[start : start + len(block)] = values[np.where(known, at, len(classes))]
+    return result
+
+
+def _rounded(name: str, column: Array, start: int) -> Array:
+    """Class numbers; what lies from 0 to 1 may be smoothed, and is rounded."""
+    if column.dtype.kind != "f":
+        return column.astype(np.int64)
+    labels = np.rint(column)
+    wrong = (labels != column) & ((column < 0) | (column > 1))
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise InvalidInput(
+            f"class_weight needs classes, but {name} holds {column[row]:g} in row {start + row:,}; for targets "
+            "that are measures pass sample_weight"
+        )
+    return labels.astype(np.int64)
+
+
+def _blocks(array: Array) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
+    rows = max(1, BLOCK_BYTES * len(array) // max(1, array.nbytes))
+    for start in range(0, len(array), rows):
+        yield start, array[start : start + rows]
