@@ -57,6 +57,7 @@ def check_path(path: str | os.PathLike[str]) -> Path:
         raise InvalidInput(f"{name}: {what}; save to {stem if stem != name else name}.h5")
     parent = os.path.dirname(name) or "."
     try:
+        os.fsencode(name)
         if os.path.isdir(name):
             raise InvalidInput(f"{name} is a directory; a model is saved to a file")
         if os.path.lexists(name) and os.path.exists(name) and not os.path.isfile(name):
