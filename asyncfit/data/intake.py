@@ -102,8 +102,8 @@ def take_in(name: str, value: object) -> Given:
     if isinstance(value, Sequence):
         rows, size = len(value), _estimate(value)
     elif hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
-        shape = tuple(shape) if shape is not None else ()
-        rows, size = (int(shape[0]), prod(shape)) if shape else (0, 0)
+        known = isinstance(shape, tuple) and shape and all(isinstance(n, int) for n in shape)
+        rows, size = (shape[0], prod(shape)) if shape and known else (0, 0)  # unknown: converted at once
     elif isinstance(value, int | float | complex | np.generic) or _is_buffer(value):
         return _converted(name, value)
     else:
@@ -112,8 +112,8 @@ def take_in(name: str, value: object) -> Given:
 
 
 def _converted(name: str, value: Any) -> Given:
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        raise InvalidInput(f"{name} is a masked array with masked entries; fill them first: {name}.filled(0.0)")
+    if isinstance(value, np.ma.MaskedArray) and np.ma.getmask(value) is not np.ma.nomask:
+        raise InvalidInput(f"{name} is a masked array; fill what is masked first: {name}.filled(0.0)")
     try:
         array = np.asarray(value)
     except (ValueError, TypeError, OverflowError) as error:
@@ -146,10 +146,10 @@ def _wrong_kind(name: str, value: object, array: Array) -> str:
 
 
 def _first_stranger(array: Array) -> str:
-    for at, item in zip(np.ndindex(array.shape[:1] or ()), array, strict=False) if array.ndim else ():
+    for place, item in enumerate(array.flat):
         if not isinstance(item, int | float | np.number | np.ndarray | list):
-            return f"; row {at[0]} is {item!r:.40}"
-        if at[0] == CONVERT_AT_ONCE:
+            return f"; row {place * len(array) // array.size} holds {item!r:.40}" if array.ndim else ""
+        if place == CONVERT_AT_ONCE:  # this may run on the loop
             break
     return ""
 
@@ -184,10 +184,11 @@ def _refused(name: str, value: object) -> InvalidInput:
     if hasattr(value, "toarray"):
         return InvalidInput(f"{name} is a sparse {kind}; make it dense: {name}.toarray()")
     streams = any(hasattr(value, a) for a in ("__iter__", "__next__", "__aiter__", "__anext__", "__getitem__"))
+    streams = streams and not isinstance(value, str | bytes | bytearray)
     hint = f"; gather its rows first, for example np.stack([row for row in {name}])" if streams else ""
     if hasattr(value, "__aiter__"):
         hint = f"; gather its rows first, for example np.stack([row async for row in {name}])"
-    return InvalidInput(f"{name} is a {kind}, but arrays are expected: {_ACCEPTED}{hint}")
+    return InvalidInput(f"{name} is of type {kind}, but arrays are expected: {_ACCEPTED}{hint}")
 
 
 def _estimate(value: Any) -> int:
