@@ -99,13 +99,13 @@ def take_in(name: str, value: object) -> Given:
     if _from_h5py(value):  # not even its shape: h5py has one lock, and whoever holds it would hold the loop
         raise InvalidInput(f"{name} is an HDF5 {type(value).__name__}; read it first, for example with {name}[:]")
     shape = getattr(value, "shape", None)
+    if isinstance(value, int | float | complex | np.generic) or _is_buffer(value):
+        return _converted(name, value)  # nothing to convert, or hardly
     if isinstance(value, Sequence):
         rows, size = len(value), _estimate(value)
     elif hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
         known = isinstance(shape, tuple) and shape and all(isinstance(n, int) for n in shape)
         rows, size = (shape[0], prod(shape)) if shape and known else (0, 0)  # unknown: converted at once
-    elif isinstance(value, int | float | complex | np.generic) or _is_buffer(value):
-        return _converted(name, value)
     else:
         raise _refused(name, value)
     return Given(name, rows, None, value) if size > CONVERT_AT_ONCE else _converted(name, value)
@@ -149,7 +149,7 @@ def _first_stranger(array: Array) -> str:
     for place, item in enumerate(array.flat):
         if not isinstance(item, int | float | np.number | np.ndarray | list):
             return f"; row {place * len(array) // array.size} holds {item!r:.40}" if array.ndim else ""
-        if place == CONVERT_AT_ONCE:  # this may run on the loop
+        if place == 10 * CONVERT_AT_ONCE:  # this may run on the loop
             break
     return ""
 
