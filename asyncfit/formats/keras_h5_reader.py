@@ -15,6 +15,7 @@ import numpy as np
 
 from asyncfit.errors import BadFile
 
+from .hdf5_text import Attribute, Texts
 from .saved_model import Array, LayerWeights, SavedModel, keras2_style
 
 __all__ = ["SUFFIXES", "from_bytes"]
@@ -43,7 +44,7 @@ def from_bytes(data: bytes, *, name: str) -> SavedModel:
 
     try:
         with h5py.File(_image(data), "r") as file:
-            return _Reader(file, name, len(data)).model()
+            return _Reader(file, name, data).model()
     except BadFile as error:
         raise BadFile(f"{name} {error}") from error.__cause__
     except MemoryError:
@@ -78,11 +79,13 @@ def _what_else(data: bytes) -> str:
 class _Reader:
     """One pass over an open file, with a budget for the memory that its arrays may take."""
 
-    def __init__(self, file: Any, name: str, size: int) -> None:
+    def __init__(self, file: Any, name: str, data: bytes) -> None:
         self.file = file
         self.name = name
-        self.size = size
-        self.left = size * _EXPANSION + _ALLOWANCE
+        self.size = len(data)
+        self.left = self.size * _EXPANSION + _ALLOWANCE
+        self.attributes = Texts(data)
+        self.root = self.about(file)
 
     def model(self) -> SavedModel:
         config = self.json("model_config")
@@ -102,7 +105,7 @@ class _Reader:
         )
 
     def without_config(self) -> str:
-        alone = "layer_names" in self.file.attrs or any(name in self.file for name in _WEIGHTS_ALONE)
+        alone = "layer_names" in self.root or any(name in self.file for name in _WEIGHTS_ALONE)
         if alone or self.name.endswith(".weights.h5"):
             return "holds weights without a model (save_weights); in Keras: model.save('name.h5')"
         return "is an HDF5 file but holds no Keras model: there is no model_config"
@@ -117,9 +120,7 @@ class _Reader:
         found = []
         for layer in names:
             arrays = self.arrays(self.group(group, layer))
-            found.append(
-                LayerWeights(layer, [(_within(layer, title, name), value) for name, value in arrays])
-            )
+            found.append(LayerWeights(layer, [(_within(layer, title, name), value) for name, value in arrays]))
         if "top_level_model_weights" in group and self.arrays(self.group(group, "top_level_model_weights")):
             raise BadFile("has weights that belong to no layer (top_level_model_weights): not supported")
         return found
@@ -187,61 +188,50 @@ class _Reader:
 
     def names(self, group: Any, attribute: str) -> list[str] | None:
         """A list of text, or its numbered parts put together; None if there is neither."""
-        if attribute in group.attrs:
-            return self.texts(group, attribute)
+        attributes = self.about(group)
+        if attribute in attributes:
+            return _texts(attributes[attribute], f"{attribute} of {group.name}")
         found: list[str] = []
         part = 0
-        while (numbered := f"{attribute}{part}") in group.attrs:
-            found += self.texts(group, numbered)
+        while (numbered := f"{attribute}{part}") in attributes:
+            found += _texts(attributes[numbered], f"{numbered} of {group.name}")
             part += 1
         return found if part else None
 
-    def texts(self, group: Any, attribute: str) -> list[str]:
-        where = f"{attribute} of {group.name}"
-        shape, text = self.about(group, attribute)
-        if shape == (0,):
-            return []  # Keras writes an empty list as numbers
-        if len(shape) != 1 or not text:
-            raise BadFile(f"has no list of names in {where}")
-        return [_decoded(value, where) for value in group.attrs[attribute]]
-
     def json(self, attribute: str) -> dict[str, Any] | None:
-        if attribute not in self.file.attrs:
+        if attribute not in self.root:
             return None
-        shape, text = self.about(self.file, attribute)
-        if shape or not text:
+        found = self.root[attribute]
+        if found.texts is None or found.shape not in ((), (1,)):
             raise BadFile(f"has something other than text in {attribute}")
+        text = _decoded(found.texts[0], attribute)
         try:
-            value = keras2_style(json.loads(_decoded(self.file.attrs[attribute], attribute)))
+            value = keras2_style(json.loads(text))
         except (ValueError, RecursionError) as error:
-            if isinstance(error, BadFile):
-                raise
             raise BadFile(f"has damaged JSON in {attribute}: {error}") from error
         if not isinstance(value, dict):
             raise BadFile(f"has {type(value).__name__} in {attribute}, where JSON for a dict belongs")
         return value
 
-    def about(self, group: Any, attribute: str) -> tuple[tuple[int, ...], bool]:
-        """Shape of an attribute, and whether it is text; known before its content is given memory."""
+    def about(self, group: Any) -> dict[str, Attribute]:
         import h5py
 
-        found = group.attrs.get_id(attribute)
-        kind = h5py.check_string_dtype(found.dtype)
-        shape = found.shape if found.get_space().get_simple_extent_type() != h5py.h5s.NULL else (-1,)
-        if math.prod(shape) * found.dtype.itemsize > self.size:
-            raise BadFile(f"claims more for {attribute} of {group.name} than the whole file has: refused")
-        return shape, kind is not None
+        return self.attributes.of(h5py.h5o.get_info(group.id).addr)
 
 
-def _decoded(value: Any, where: str) -> str:
+def _texts(attribute: Attribute, where: str) -> list[str]:
+    if attribute.shape == (0,):
+        return []  # Keras writes an empty list as numbers
+    if attribute.texts is None or attribute.shape is None or len(attribute.shape) != 1:
+        raise BadFile(f"has no list of names in {where}")
+    return [_decoded(text, where) for text in attribute.texts]
+
+
+def _decoded(text: bytes, where: str) -> str:
     try:
-        text = value.decode() if isinstance(value, bytes) else value
-        if isinstance(text, str):
-            text.encode()  # h5py lets damaged UTF-8 through as lone surrogates
-            return text
+        return text.decode()
     except UnicodeError as error:
         raise BadFile(f"has damaged text in {where}: {error}") from error
-    raise BadFile(f"has something other than text in {where}")
 
 
 def _within(layer: str, model: str, name: str) -> str:
