@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import pickle
 import threading
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncfit.data import ArrayData, permutation
+from asyncfit.data import ArrayData, Source, permutation, plan_fit
 from asyncfit.data import arrays as module
 from asyncfit.data.arrays import Array
 
@@ -159,6 +160,11 @@ def test_types_of_targets(given: str, arrives: str) -> None:
     assert as_float.dtype == np.float32
 
 
+def test_it_is_a_source() -> None:
+    source: Source = ArrayData(*numbered(10), batch_size=4)
+    assert (source.samples, source.batch_size, source.steps(0)) == (10, 4, 3)
+
+
 def test_unshuffled_arrays_are_read_where_they_are_and_cannot_be_changed() -> None:
     x, y, w = numbered(10)
     for bx, by, bw, _ in ArrayData(x, y, w, batch_size=3).batches(0):
@@ -182,6 +188,24 @@ def test_a_memory_map_stays_on_disk(tmp_path: Path) -> None:
     assert data.x is x
     (first, *_), *_ = ArrayData(x, batch_size=8).batches(0)
     assert np.shares_memory(first, x)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("kind", ["float64", "strided", "fortran", "memory map"])
+def test_the_whole_is_never_copied(kind: str, shuffle: bool, tmp_path: Path) -> None:
+    if kind == "memory map":
+        x: Array = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float64, (40_000, 50))
+    else:
+        x = np.zeros((40_000, 100 if kind == "strided" else 50), "f8", order="F" if kind == "fortran" else "C")
+        x = x[:, ::2] if kind == "strided" else x
+    tracemalloc.start()
+    try:
+        plan = plan_fit(x, np.zeros(len(x)), batch_size=32, shuffle=shuffle, validation_split=0.1)
+        for _ in plan.read().train.batches(0):
+            pass
+        assert tracemalloc.get_traced_memory()[1] < 4e6 < x.nbytes / 3  # the order of the rows is 0.3 MB of it
+    finally:
+        tracemalloc.stop()
 
 
 def test_big_rows_come_a_batch_at_a_time() -> None:

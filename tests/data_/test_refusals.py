@@ -233,6 +233,11 @@ def test_bad_options_are_refused_at_once(options: dict[str, Any], parts: list[st
         assert part in message
 
 
+@pytest.mark.parametrize("value", [0.0, 2.5, -1.0])
+def test_no_number_is_proposed_that_would_be_refused_too(value: float) -> None:
+    assert "write batch_size=" not in refusal(lambda: plan_fit(X, Y, batch_size=value))
+
+
 def test_evaluate_and_predict_check_alike() -> None:
     assert "y is missing: evaluate" in refusal(lambda: plan_evaluate(X))
     assert "steps=0" in refusal(lambda: plan_evaluate(X, Y, steps=0))
