@@ -120,7 +120,8 @@ def failing(number: int) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("call", ["write", "fsync", "replace", "open", "close"])
 @pytest.mark.parametrize(
-    ("number", "reason"), [(errno.ENOSPC, "disk is full"), (errno.EACCES, "permission"), (errno.EIO, "Input/output")]
+    ("number", "reason"),
+    [(errno.ENOSPC, "disk is full"), (errno.EACCES, "permission"), (errno.EIO, "Input/output")],
 )
 def test_a_failure_names_the_path_and_leaves_the_old_file(
     old: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int, reason: str

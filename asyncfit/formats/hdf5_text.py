@@ -77,7 +77,10 @@ class Texts:
                 raise BadFile("is damaged: the header of an object leads back to itself")
             end = at + size
             while at + head <= end:
-                kind, length = self._number(at, 1 if margin else 2), self._number(at + (1 if margin else 2), 2)
+                kind, length = (
+                    self._number(at, 1 if margin else 2),
+                    self._number(at + (1 if margin else 2), 2),
+                )
                 flags = self._number(at + (3 if margin else 4), 1)
                 start, at = at + head, at + head + length
                 if at > end:

@@ -49,8 +49,14 @@ def assert_same(one: SavedModel, two: SavedModel) -> None:
 def small(**changes: Any) -> SavedModel:
     """A Dense(2) on three features, compiled with Adam, as this library configures it."""
     layers: list[dict[str, Any]] = [
-        {"class_name": "InputLayer", "config": {"name": "input", "batch_input_shape": [None, 3], "dtype": "float32"}},
-        {"class_name": "Dense", "config": {"name": "dense", "units": 2, "activation": "linear", "use_bias": True}},
+        {
+            "class_name": "InputLayer",
+            "config": {"name": "input", "batch_input_shape": [None, 3], "dtype": "float32"},
+        },
+        {
+            "class_name": "Dense",
+            "config": {"name": "dense", "units": 2, "activation": "linear", "use_bias": True},
+        },
     ]
     values = np.arange(8, dtype=np.float32) / 8
     kernel, bias = values[:6].reshape(3, 2), values[6:]
@@ -195,7 +201,10 @@ def keras_2_file(config: Any) -> bytes:
 
 def test_reads_what_keras_2_wrote() -> None:
     layers = [
-        {"class_name": "LSTM", "config": {"name": "lstm", "batch_input_shape": [None, 5, 2], "dtype": "float32"}},
+        {
+            "class_name": "LSTM",
+            "config": {"name": "lstm", "batch_input_shape": [None, 5, 2], "dtype": "float32"},
+        },
         {"class_name": "Dropout", "config": {"name": "dropout", "rate": 0.5}},
     ]
     for config in ({"name": "old", "layers": layers}, layers):
