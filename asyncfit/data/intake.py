@@ -21,7 +21,7 @@ from .arrays import Array
 __all__ = ["CONVERT_AT_ONCE", "Given", "Rows", "take_in"]
 
 CONVERT_AT_ONCE = 10_000
-"""A list of up to so many numbers is converted at once (about 0.3 ms), a longer one off the loop."""
+"""A list of up to so many numbers is converted at once (about 0.6 ms), a longer one off the loop."""
 
 _ACCEPTED = "NumPy arrays, lists, tuples, memory maps and whatever else np.asarray makes an array of numbers"
 
