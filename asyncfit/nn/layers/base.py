@@ -1,0 +1,147 @@
+"""What a layer is: settings, the shapes of its weights and output, and a plan of its arithmetic.
+
+A layer holds no work buffers: `plan` binds the arrays of one execution into calls, so one layer may be executed by
+several threads at once, each with its own workspace. Subclass it for a layer of your own::
+
+    class Scale(Layer):
+        '''y = x · factor, one factor per feature.'''
+
+        def weight_specs(self, input_shape):
+            return [Weight("factor", input_shape[-1:], initializers.get("ones"))]
+
+        def plan(self, at):
+            factor = at.weights["factor"]
+            at.forward.append(lambda: np.multiply(at.x, factor, at.y))
+            if at.dy is not None:
+                at.backward.append(lambda: np.sum(at.x * at.dy, axis=0, out=at.grads["factor"]))
+                if at.dx is not None:
+                    at.backward.append(lambda: np.multiply(at.dy, factor, at.dx))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from asyncfit.errors import InvalidInput
+from asyncfit.names import snake
+from asyncfit.nn.activations import Activation, linear
+from asyncfit.nn.arrays import Array, Shape
+from asyncfit.nn.initializers import Initializer
+from asyncfit.nn.naming import CheckedKeywords, plain_config
+from asyncfit.nn.workspace import Place
+
+__all__ = ["Layer", "Weight", "shape_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A weight that a layer asks for; `trainable=False` is for statistics that no gradient changes."""
+
+    name: str
+    shape: Shape
+    initializer: Initializer
+    trainable: bool = True
+
+
+class Layer(CheckedKeywords):
+    """Base of all layers. `input_shape` (without the batch) is for the first layer of a model.
+
+    Attributes:
+        name: unique in its model; given or made when the layer is added: `dense`, `dense_1`, …
+        activation: what follows the layer's own arithmetic; `plan` need not care.
+        input_shape, output_shape: without the batch; None until the model is built.
+        arrays: the live weights by name, views of the network's flat array; empty until the model is built.
+    """
+
+    activation: Activation = linear
+    ignored_options: ClassVar[tuple[str, ...]] = ("dtype", "batch_input_shape", "batch_shape", "ragged", "sparse")
+    off_options: ClassVar[Mapping[str, object]] = {"activity_regularizer": None}
+
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        input_shape: int | Sequence[int] | None = None,
+        trainable: bool = True,
+    ) -> None:
+        if name is not None and (not name or "/" in str(name)):
+            raise InvalidInput(f"the name of a layer is a text without '/', not {name!r}")
+        self.given_name = name
+        self.name = name or snake(type(self).__name__)
+        where = f"{type(self).__name__}(input_shape=…)"
+        self.given_shape = None if input_shape is None else shape_of(where, input_shape)
+        self.trainable = bool(trainable)
+        self.input_shape: Shape | None = None
+        self.output_shape: Shape | None = None
+        self.arrays: dict[str, Array] = {}
+
+    # What a kind of layer overrides
+
+    def weight_specs(self, input_shape: Shape) -> Sequence[Weight]:
+        """The weights for inputs of this shape, trained ones first."""
+        return ()
+
+    def output_shape_for(self, input_shape: Shape) -> Shape:
+        """The shape of the output; raises InvalidInput for an input that the layer cannot take."""
+        return input_shape
+
+    def wants_ones(self, input_shape: Shape) -> bool:
+        """Whether the plan shall hand the input with a column of ones behind it (`Place.ones`)."""
+        return False
+
+    def passes(self, training: bool) -> bool:
+        """Whether the output is the input, reshaped at most: then `plan` is not called, and nothing is computed."""
+        return False
+
+    def is_random(self) -> bool:
+        """Whether training draws random numbers."""
+        return False
+
+    def plan(self, at: Place) -> None:
+        """Append to `at.forward` the calls that write `at.y`, and, if `at.dy` is not None, to `at.backward` those that
+        overwrite `at.grads` and (unless it is None) `at.dx`. The calls take no arguments: bind the arrays here.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no plan()")
+
+    def get_config(self) -> dict[str, Any]:
+        """Settings as plain JSON types, in the dialect that Keras 2, Keras 3 and TF.js all read."""
+        return {"name": self.name, "trainable": self.trainable, "dtype": "float32"}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        made = cls(**plain_config(cls, config, ignored=cls.ignored_options, off=cls.off_options))
+        assert isinstance(made, cls)
+        return made
+
+    # Weights
+
+    @property
+    def weights(self) -> list[Array]:
+        """The live weights; changing them changes the model."""
+        return list(self.arrays.values())
+
+    def get_weights(self) -> list[Array]:
+        """Copies of the weights."""
+        return [a.copy() for a in self.weights]
+
+    def count_params(self) -> int:
+        return sum(a.size for a in self.weights)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+
+def shape_of(where: str, given: int | Sequence[int] | None) -> Shape:
+    """A shape without the batch, as a tuple of whole numbers above 0; an int is a vector's length."""
+    sizes = (given,) if isinstance(given, int | np.integer) else given
+    try:
+        shape = tuple(int(s) for s in sizes)  # type: ignore[union-attr]
+    except TypeError:
+        raise InvalidInput(f"{where} must be a shape of whole numbers without the batch, not {given!r}") from None
+    if not shape or any(s < 1 or s != given_size for s, given_size in zip(shape, sizes or (), strict=True)):
+        raise InvalidInput(f"{where} must be a shape of whole numbers from 1 without the batch, not {given!r}")
+    return shape

@@ -1,0 +1,412 @@
+"""Learner: a network with a loss, an optimizer and metrics; the numeric half of a compiled model.
+
+Plain synchronous NumPy: one batch in, one mapping of floats out. Whoever drives it (the loop in `compute.py`) decides
+in which thread; all methods but `predict` belong to one thread at a time. For each size of batch a run is planned
+once, arrays bound; from then on a batch is a fixed number of NumPy calls::
+
+    copy the batch in · forward · loss (with its gradient) · metrics · backward · optimizer step
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from asyncfit.errors import InvalidInput
+
+from . import losses, optimizers
+from . import metrics as metrics_
+from .arrays import Array, Call, DType, Shape
+from .checks import check_samples, check_targets, check_weights
+from .losses import Loss, LossLike
+from .metrics import Metric, MetricLike
+from .naming import whole
+from .network import Network, Slot
+from .optimizers import Optimizer, OptimizerLike
+from .outcome import Outcome
+from .plan import Plan
+from .streams import Dice
+from .workspace import Workspace
+
+__all__ = ["Learner"]
+
+Run = Callable[[Array, Array, Array | None], dict[str, float]]
+MAX_RUNS = 64
+"""Planned runs that are kept; data whose batches all differ in size begins anew after that many."""
+
+
+class Learner:
+    """Trains `network` on `loss` with `optimizer`; follows the Trainable protocol.
+
+    Args:
+        network: the network; built already, or built by the first batch or `prepare`.
+        loss, optimizer, metrics: names as in Keras or objects; an optimizer begins anew.
+
+    Raises:
+        InvalidInput: an unknown name, or an optimizer that another model uses.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        loss: LossLike,
+        optimizer: OptimizerLike = "rmsprop",
+        metrics: MetricLike | Iterable[MetricLike] | None = None,
+    ) -> None:
+        self.network = network
+        self.loss: Loss = losses.get(loss)
+        self.metrics: list[Metric | str] = metrics_.get_all(metrics)
+        self.optimizer: Optimizer = optimizers.get(optimizer)
+        if self.optimizer.owner not in (None, network):
+            raise InvalidInput(
+                f"the optimizer {self.optimizer!r} belongs to another model; make one for each, or pass its name"
+            )
+        self.optimizer.owner = network
+        self._dice = Dice()
+        self._sought = False
+        self._train_work, self._test_work = Workspace(network.dtype), Workspace(network.dtype)
+        self._train_runs: dict[Any, Run] = {}
+        self._test_runs: dict[Any, Run] = {}
+        self._params: Array = np.empty(0, network.dtype)
+        self._grads: Array = self._params
+        self._step: Callable[[], None] = self.optimizer.before
+        self._started = False
+        if network.built:
+            self._start()
+
+    # Preparation and checks
+
+    def prepare(self, x_shape: Sequence[int]) -> None:
+        """Build the network, if it is not, for inputs of this shape, batch included.
+
+        Raises:
+            InvalidInput: the network is built for another shape, or got more layers since it was compiled.
+        """
+        self.network.build(tuple(x_shape)[1:])
+        if not self._started:
+            self._start()
+        elif self._params is not self.network.params:
+            raise InvalidInput(f"layers were added to {self.network.name!r} after compile; compile it again")
+
+    def _start(self) -> None:
+        self._params = self.network.params
+        self._grads = np.zeros_like(self._params)
+        self.optimizer.start(self._params.size, self._params.dtype)
+        self._step = self.optimizer.bind(self._params, self._grads)
+        self._started = True
+
+    def check_data(
+        self,
+        x_shape: Sequence[int],
+        x_dtype: DType | type | str,
+        y_shape: Sequence[int],
+        y_dtype: DType | type | str,
+        *,
+        y_limits: tuple[float, float] | None = None,
+        weight_shape: Sequence[int] | None = None,
+        weight_dtype: DType | type | str = np.float32,
+    ) -> DType:
+        """Refuse data that cannot be trained on, before a run; shapes with the batch. Builds the network if need be.
+
+        Args:
+            y_limits: smallest and largest target, if known; needed only where `wants_limits` is true.
+
+        Returns:
+            The type that targets are best given in: float32. Others work and are converted batch by batch.
+
+        Raises:
+            InvalidInput: what was given, what was expected and what to do.
+        """
+        check_samples(x_dtype)
+        if not x_shape:
+            raise InvalidInput("x must have one row for each sample, not a single number")
+        if len(y_shape) < 1 or y_shape[0] != x_shape[0]:
+            raise InvalidInput(f"x has {x_shape[0]} samples, but y has the shape {tuple(y_shape)}")
+        self.prepare(x_shape)
+        output = self.network.output_shape
+        assert output is not None
+        chosen = metrics_.choose(self.metrics, (1, *output), tuple(y_shape))
+        check_targets(self.loss, chosen.values(), output, tuple(y_shape)[1:], y_dtype, y_limits)
+        if weight_shape is not None:
+            if len(weight_shape) < 1 or weight_shape[0] != x_shape[0]:
+                raise InvalidInput(f"x has {x_shape[0]} samples, but sample_weight has the shape {tuple(weight_shape)}")
+            check_weights(tuple(weight_shape)[1:], weight_dtype, output)
+        return self.network.dtype
+
+    @property
+    def wants_limits(self) -> bool:
+        """Whether the loss takes class numbers, whose range should be checked."""
+        return self.loss.sparse
+
+    def metric_names(self, y_shape: Sequence[int]) -> list[str]:
+        """The keys in logs after "loss", for targets of this shape, batch included; the network must be built."""
+        assert self.network.output_shape is not None
+        return list(metrics_.choose(self.metrics, (1, *self.network.output_shape), tuple(y_shape)))
+
+    # Batches
+
+    def train_batch(self, x: Array, y: Array, sample_weight: Array | None = None) -> dict[str, float]:
+        """One step on a batch: `x` `(rows, *input_shape)`, `y`, and optionally weights `(rows,)`.
+
+        Returns:
+            `{"loss": …, metric: …}`: means over the batch, computed with the weights before the step.
+        """
+        try:
+            run = self._train_runs[x.shape, y.shape, sample_weight is None]
+        except (KeyError, AttributeError):
+            x, y, sample_weight, run = self._planned(x, y, sample_weight, self._train_runs, self._train_run)
+        return run(x, y, sample_weight)
+
+    def test_batch(self, x: Array, y: Array, sample_weight: Array | None = None) -> dict[str, float]:
+        """Loss and metrics of a batch; nothing is dropped out and nothing changes."""
+        try:
+            run = self._test_runs[x.shape, y.shape, sample_weight is None]
+        except (KeyError, AttributeError):
+            x, y, sample_weight, run = self._planned(x, y, sample_weight, self._test_runs, self._test_run)
+        return run(x, y, sample_weight)
+
+    @property
+    def random(self) -> bool:
+        """Whether a training batch draws random numbers; if so, `seek` says which."""
+        return self.network.random
+
+    def seek(self, key: tuple[int, int], epoch: int, step: int) -> None:
+        """Before a training batch: where it stands. All its random numbers are functions of this.
+
+        Args:
+            key: (seed, number of the fit).
+            epoch, step: both count from 0; `step` never resets.
+        """
+        self._dice.seek(key, epoch, step)
+        self._sought = True
+
+    def _planned(
+        self, x: Array, y: Array, w: Array | None, runs: dict[Any, Run], make: Callable[[Shape, Shape, bool], Run]
+    ) -> tuple[Array, Array, Array | None, Run]:
+        """The slow way in: anything array-like, a size of batch that was not seen yet, a network without weights."""
+        x, y = np.asarray(x), np.asarray(y)
+        w = None if w is None else np.asarray(w)
+        key = x.shape, y.shape, w is None
+        run = runs.get(key)
+        if run is None:
+            shapes = (None, np.float32) if w is None else (w.shape, w.dtype)
+            self.check_data(x.shape, x.dtype, y.shape, y.dtype, weight_shape=shapes[0], weight_dtype=shapes[1])
+            if not x.shape[0]:
+                raise InvalidInput("a batch needs at least one sample")
+            if len(runs) >= MAX_RUNS:
+                runs.clear()
+            run = runs[key] = make(x.shape, y.shape, w is not None)
+        return x, y, w, run
+
+    def _train_run(self, x_shape: Shape, y_shape: Shape, weighted: bool) -> Run:
+        plan = self.network.plan(x_shape[0], self._train_work, grads=self._grads, dice=self._dice)
+        forth, value, back, outcome, metrics = self._parts(plan, y_shape, weighted, train=True)
+        work, x_in, y_in, w_in = plan.workspace, plan.x, outcome.target_views, outcome.weight_views
+        target = y_in[0]
+        others = y_in[1:]
+        step, random = self._step, self.random
+        forward, backward = tuple(forth), tuple(back)
+
+        def run(x: Array, y: Array, w: Array | None) -> dict[str, float]:
+            if work.current is not plan:
+                plan.enter()
+            if random and not self._sought:
+                self._dice.seek((self.network.seed, 0), 0, self.optimizer.iterations)
+            x_in[...] = x
+            target[...] = y
+            for view in others:
+                view[...] = y
+            for view in w_in:
+                view[...] = w.reshape(view.shape[0], -1)  # type: ignore[union-attr]
+            for call in forward:
+                call()
+            logs = {"loss": value()}
+            for name, metric in metrics:
+                logs[name] = metric()
+            for call in backward:
+                call()
+            step()
+            if random:
+                self._sought = False
+            return logs
+
+        return run
+
+    def _test_run(self, x_shape: Shape, y_shape: Shape, weighted: bool) -> Run:
+        plan = self.network.plan(x_shape[0], self._test_work)
+        forward, value, _, outcome, metrics = self._parts(plan, y_shape, weighted, train=False)
+        work, x_in, y_in, w_in = plan.workspace, plan.x, outcome.target_views, outcome.weight_views
+
+        def run(x: Array, y: Array, w: Array | None) -> dict[str, float]:
+            if work.current is not plan:
+                plan.enter()
+            x_in[...] = x
+            for view in y_in:
+                view[...] = y
+            for view in w_in:
+                view[...] = w.reshape(view.shape[0], -1)  # type: ignore[union-attr]
+            for call in forward:
+                call()
+            logs = {"loss": value()}
+            for name, metric in metrics:
+                logs[name] = metric()
+            return logs
+
+        return run
+
+    def _parts(
+        self, plan: Plan, y_shape: Shape, weighted: bool, *, train: bool
+    ) -> tuple[list[Call], Callable[[], float], list[Call], Outcome, list[tuple[str, Callable[[], float]]]]:
+        """What one batch runs, with the last activation computed by the loss where it can."""
+        fused = self.loss.fuses is not None and self.loss.fuses == plan.activation.name
+        outcome = Outcome(
+            work=plan.workspace, y=plan.y, logits=plan.z if fused else None, dy=plan.dy if train else None,
+            target_shape=y_shape, weighted=weighted,
+        )  # fmt: skip
+        value = self.loss.bind(outcome)
+        chosen = metrics_.choose(self.metrics, plan.y.shape, y_shape)
+        metrics = [(name, metric.bind(outcome)) for name, metric in chosen.items()]
+        if fused:
+            return plan.forward, value, plan.backward, outcome, metrics
+        forward, backward = [*plan.forward, *plan.head_forward], [*plan.head_backward, *plan.backward]
+        return forward, value, backward, outcome, metrics
+
+    # Prediction
+
+    def predict(
+        self, x: Array, *, batch_size: int = 32, params: Array | None = None, fixed: Array | None = None
+    ) -> Array:
+        """The outputs for `x`, `(rows, *output_shape)`.
+
+        Several predictions may run at once, in different threads and beside training: each has a workspace of its own.
+        Beside training give the flat arrays of a snapshot, because the live ones change under its hands.
+
+        Args:
+            batch_size: rows that are computed at a time; the last bits may depend on it.
+            params, fixed: flat arrays to use instead of the live weights.
+        """
+        return predict(self.network, x, batch_size=batch_size, params=params, fixed=fixed)
+
+    # State
+
+    @property
+    def learning_rate(self) -> float:
+        return self.optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        self.optimizer.learning_rate = value
+
+    def state(self) -> dict[str, Any]:
+        """All that the next batch depends on: live flat arrays, and numbers. Copy what you keep."""
+        self._require_started()
+        optimizer = self.optimizer
+        return self.weights_state() | {
+            "learning_rate": optimizer.learning_rate,
+            "optimizer/iteration": optimizer.iterations,
+            **{f"optimizer/{name}": slot for name, slot in optimizer.slots.items()},
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Copy a state in.
+
+        Raises:
+            InvalidInput: names or shapes are not those of `state()`; nothing was changed.
+        """
+        mine = self.state()
+        self._match(mine, state)
+        for name, array in mine.items():
+            if isinstance(array, np.ndarray):
+                array[...] = state[name]
+        self.optimizer.learning_rate = float(state["learning_rate"])
+        self.optimizer.iterations = int(state["optimizer/iteration"])
+
+    def weights_state(self) -> dict[str, Any]:
+        """The live weights alone: "params", and "fixed" if the network has weights that are not trained."""
+        self._require_started()
+        network = self.network
+        return {"params": network.params} | ({"fixed": network.fixed} if network.fixed.size else {})
+
+    def load_weights_state(self, state: Mapping[str, Any]) -> None:
+        """Copy weights in; learning rate, iteration and slots stay. `state` may be a whole state or its weights."""
+        mine = self.weights_state()
+        self._match(mine, {name: value for name, value in state.items() if name in mine})
+        for name, array in mine.items():
+            array[...] = state[name]
+
+    def _match(self, mine: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+        if missing := mine.keys() ^ given.keys():
+            raise InvalidInput(
+                f"the state has {', '.join(sorted(given))}, but this model's has {', '.join(sorted(mine))} "
+                f"(differing: {', '.join(sorted(missing))})"
+            )
+        for name, value in mine.items():
+            if np.shape(value) != np.shape(given[name]):
+                raise InvalidInput(
+                    f"{name!r} of the state has the shape {np.shape(given[name])}, but this model's {np.shape(value)}"
+                )
+
+    def _require_started(self) -> None:
+        if not self._started:
+            self.network._require_built("state")
+            self._start()
+
+    # Optimizer variables, as model files hold them
+
+    def optimizer_slots(self) -> list[tuple[str, Array]]:
+        """The slots as views by name, in Keras's order (formats.md 7.6): `adam/dense_kernel_momentum`, …
+
+        In files the iteration and the learning rate stand before them.
+        """
+        self._require_started()
+        prefix = self.optimizer.get_config()["name"]
+        trained: list[Slot] = [s for s in self.network.slots if s.trainable]
+        return [
+            (f"{prefix}/{s.path.replace('/', '_')}_{name}", s.view(self.optimizer.slots[name]))
+            for group in self.optimizer.slot_groups
+            for s in trained
+            for name in group
+        ]
+
+    def load_optimizer_slots(self, arrays: Sequence[Array], *, iteration: int, learning_rate: float) -> None:
+        """Copy in what a file holds, in the order of `optimizer_slots`.
+
+        Raises:
+            InvalidInput: the number or a shape differs; nothing was changed.
+        """
+        mine = self.optimizer_slots()
+        if len(arrays) != len(mine):
+            raise InvalidInput(f"the optimizer {self.optimizer!r} has {len(mine)} slots, but {len(arrays)} were given")
+        for (name, slot), array in zip(mine, arrays, strict=True):
+            if slot.shape != np.shape(array):
+                raise InvalidInput(f"the slot {name} has the shape {slot.shape}, but {np.shape(array)} was given")
+        for (_, slot), array in zip(mine, arrays, strict=True):
+            slot[...] = array
+        self.optimizer.iterations = int(iteration)
+        self.optimizer.learning_rate = float(learning_rate)
+
+
+def predict(
+    network: Network, x: Array, *, batch_size: int = 32, params: Array | None = None, fixed: Array | None = None
+) -> Array:
+    """See `Learner.predict`; a network without a loss predicts as well."""
+    x = np.asarray(x)
+    check_samples(x.dtype)
+    if x.ndim < 1:
+        raise InvalidInput("x must have one row for each sample, not a single number")
+    batch_size = whole("batch_size", batch_size, least=1)
+    network.build(x.shape[1:])
+    assert network.output_shape is not None
+    rows = len(x)
+    result = np.empty((rows, *network.output_shape), network.dtype)
+    work, dice = Workspace(network.dtype), Dice()
+    plans: dict[int, Plan] = {}
+    for begin in range(0, rows, batch_size):
+        part = x[begin : begin + batch_size]
+        if len(part) not in plans:
+            plans[len(part)] = network.plan(len(part), work, params=params, fixed=fixed, dice=dice)
+        result[begin : begin + len(part)] = plans[len(part)].infer(part)
+    return result

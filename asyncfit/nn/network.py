@@ -1,0 +1,300 @@
+"""Network: layers in a row, their shapes, and all weights in one flat array.
+
+It knows no loss, no optimizer and no data: `learner.py` trains it, `asyncfit.Sequential` is its front. Trained weights
+lie in `params`, one behind the other in the order of the layers; what no gradient changes (a frozen layer's weights,
+later the statistics of batch normalization) lies in `fixed`. The layers' arrays are views of the two, so a snapshot is
+one copy and an optimizer step runs over everything at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from asyncfit.errors import InvalidInput
+from asyncfit.names import snake
+
+from . import configs
+from .arrays import Array, DType, Shape
+from .layers import InputLayer, Layer
+from .plan import Plan
+from .streams import Dice, checked_seed, initial_stream
+from .summary import summary_lines
+from .workspace import Workspace
+
+__all__ = ["Network", "Slot"]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where a weight lies: `offset` counts elements in `params` (trained) or `fixed`."""
+
+    layer: str
+    name: str
+    shape: Shape
+    trainable: bool
+    offset: int
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def path(self) -> str:
+        return f"{self.layer}/{self.name}"
+
+    def view(self, flat: Array) -> Array:
+        """This weight within a flat array."""
+        return flat[self.offset : self.offset + self.size].reshape(self.shape)
+
+
+class Network:
+    """Layers in a row.
+
+    It is built (gets shapes and weights) as soon as the shape of its input is known: from an `Input` layer, from
+    `input_shape=` of the first layer, else from the first data, by `build`.
+
+    Args:
+        layers: the layers, an `Input` first if you like.
+        name: "sequential" if left out.
+        seed: initial weights, dropout and shuffling are functions of it; None draws one.
+
+    Attributes:
+        params, fixed: the flat arrays (float32); empty until it is built.
+        slots: where each weight lies, in Keras's order.
+        input_shape: without the batch; None until known.
+    """
+
+    def __init__(
+        self,
+        layers: Iterable[Layer] = (),
+        *,
+        name: str | None = None,
+        seed: int | None = None,
+        _dtype: DType | type = np.float32,
+    ) -> None:
+        self.name = name or "sequential"
+        self.seed = checked_seed(seed)
+        self.dtype = np.dtype(_dtype)
+        self.layers: list[Layer] = []
+        self.input_layer: InputLayer | None = None
+        self.built = False
+        self.slots: list[Slot] = []
+        self.params: Array = np.empty(0, self.dtype)
+        self.fixed: Array = np.empty(0, self.dtype)
+        if isinstance(layers, Layer):
+            raise InvalidInput(f"Network(layers=…) takes a list: [{type(layers).__name__}(…)]")
+        for layer in layers:
+            self.add(layer)
+
+    # Layers and shapes
+
+    @property
+    def input_shape(self) -> Shape | None:
+        return self.input_layer.shape if self.input_layer else None
+
+    @property
+    def output_shape(self) -> Shape | None:
+        return self.layers[-1].output_shape if self.built else None
+
+    def add(self, layer: Layer) -> None:
+        """Put a layer behind the others; weights that are there already keep their values."""
+        if not isinstance(layer, Layer):
+            slip = "; add the parentheses and settings" if isinstance(layer, type) else ""
+            raise InvalidInput(f"a layer is an object from asyncfit.layers, not {layer!r}{slip}")
+        if any(layer is known for known in self.layers) or layer.arrays:
+            raise InvalidInput(f"the layer {layer.name!r} is part of a model already; make a new one")
+        if isinstance(layer, InputLayer):
+            if self.layers or self.input_layer:
+                raise InvalidInput("Input comes first, and once")
+            layer.name = layer.given_name or "input"
+            self.input_layer = layer
+            return
+        self._name(layer)
+        if not self.layers and self.input_layer is None and layer.given_shape is not None:
+            self.input_layer = InputLayer(layer.given_shape, name="input")
+        self.layers.append(layer)
+        if self.input_layer:
+            try:
+                self._build(self.input_layer.shape)
+            except InvalidInput:
+                self.layers.pop()
+                raise
+
+    def _name(self, layer: Layer) -> None:
+        """Names count within the model (dense, dense_1 …), so that building it twice gives the same names."""
+        taken = {known.name for known in self.layers}
+        if layer.given_name is not None:
+            if layer.given_name in taken:
+                raise InvalidInput(f"two layers are named {layer.given_name!r}; names are unique in a model")
+            layer.name = layer.given_name
+            return
+        stem = snake(type(layer).__name__)
+        number = sum(type(known) is type(layer) and known.given_name is None for known in self.layers)
+        while (name := f"{stem}_{number}" if number else stem) in taken:
+            number += 1
+        layer.name = name
+
+    def build(self, input_shape: Sequence[int]) -> None:
+        """Give the network its input shape (without the batch) and its weights; nothing happens if it has them.
+
+        Raises:
+            InvalidInput: the network has no layers, or was built for another shape; names the layer, what it got and
+                what it expects.
+        """
+        shape = tuple(int(s) for s in input_shape)
+        if not self.layers:
+            raise InvalidInput(f"the model {self.name!r} has no layers; add one first")
+        if self.input_layer is not None:
+            self.check_input(shape)
+        else:
+            self._build(shape)
+            self.input_layer = InputLayer(shape, name="input")
+
+    def check_input(self, shape: Shape) -> None:
+        """Refuse samples of another shape than the one that the network is built for."""
+        expected, first = self.input_shape, self.layers[0]
+        if expected is not None and shape != expected:
+            raise InvalidInput(
+                f"{type(first).__name__} {first.name!r} got samples of shape {shape} but expects {expected}"
+                f"{slip(shape, expected)}"
+            )
+
+    def _build(self, shape: Shape) -> None:
+        offsets = [0, 0]
+        slots: list[Slot] = []
+        fresh: list[Callable[[], Array]] = []
+        shapes: list[tuple[Shape, Shape]] = []
+        for index, layer in enumerate(self.layers):
+            output = layer.output_shape_for(shape)
+            for number, spec in enumerate(layer.weight_specs(shape)):
+                trainable = spec.trainable and layer.trainable
+                slot = Slot(layer.name, spec.name, tuple(spec.shape), trainable, offsets[trainable])
+                offsets[trainable] += slot.size
+                slots.append(slot)
+                fill, size = spec.initializer.fill, slot.shape
+                fresh.append(lambda f=fill, s=size, i=index, n=number: f(s, initial_stream(self.seed, i, n)))  # type: ignore[misc]
+            shapes.append((shape, output))
+            shape = output
+        old = {s.path: s.view(self.params if s.trainable else self.fixed) for s in self.slots}
+        fixed, params = (np.empty(size, self.dtype) for size in offsets)
+        for slot, values in zip(slots, fresh, strict=True):
+            slot.view(params if slot.trainable else fixed)[...] = old[slot.path] if slot.path in old else values()
+        self.slots, self.params, self.fixed, self.built = slots, params, fixed, True
+        for layer, (layer.input_shape, layer.output_shape) in zip(self.layers, shapes, strict=True):
+            layer.arrays = self.arrays_of(layer, params, fixed)
+
+    # Weights
+
+    def arrays_of(self, layer: Layer, params: Array, fixed: Array | None) -> dict[str, Array]:
+        """The weights of a layer by name, as views of these flat arrays; without `fixed` the trained ones."""
+        return {
+            s.name: s.view(params if s.trainable else fixed)  # type: ignore[arg-type]
+            for s in self.slots
+            if s.layer == layer.name and (s.trainable or fixed is not None)
+        }
+
+    def get_weights(self) -> list[Array]:
+        """Copies of all weights in Keras's order: layer by layer, kernel before bias."""
+        return [s.view(self.params if s.trainable else self.fixed).copy() for s in self.slots]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Replace all weights; `weights` are arrays in the order of `get_weights`.
+
+        Raises:
+            InvalidInput: a number or shape differs; nothing was changed.
+        """
+        self._require_built("set_weights")
+        if len(weights) != len(self.slots):
+            raise InvalidInput(
+                f"{self.name!r} has {len(self.slots)} weights ({', '.join(s.path for s in self.slots)}), "
+                f"but {len(weights)} were given"
+            )
+        arrays = [np.asarray(w) for w in weights]
+        for slot, array in zip(self.slots, arrays, strict=True):
+            if array.shape != slot.shape:
+                raise InvalidInput(f"the weight {slot.path} has the shape {slot.shape}, but {array.shape} was given")
+        for slot, array in zip(self.slots, arrays, strict=True):
+            slot.view(self.params if slot.trainable else self.fixed)[...] = array
+
+    def count_params(self) -> int:
+        self._require_built("count_params")
+        return self.params.size + self.fixed.size
+
+    def _require_built(self, what: str) -> None:
+        if not self.built:
+            raise InvalidInput(
+                f"{what}: {self.name!r} has no weights yet; begin with Input((features,)), give the first layer "
+                "input_shape=, or fit first"
+            )
+
+    # Execution
+
+    @property
+    def random(self) -> bool:
+        """Whether training draws random numbers."""
+        return any(layer.is_random() for layer in self.layers)
+
+    def plan(
+        self,
+        rows: int,
+        workspace: Workspace,
+        *,
+        params: Array | None = None,
+        fixed: Array | None = None,
+        grads: Array | None = None,
+        dice: Dice | None = None,
+    ) -> Plan:
+        """The calls for `rows` samples, on the live weights or on other flat arrays; with `grads`, for training."""
+        self._require_built("plan")
+        params, fixed = self.params if params is None else params, self.fixed if fixed is None else fixed
+        return Plan(
+            self.layers,
+            rows,
+            workspace,
+            dice or Dice(),
+            lambda layer: self.arrays_of(layer, params, fixed),
+            None if grads is None else lambda layer: self.arrays_of(layer, grads, None),
+        )
+
+    # Description
+
+    def get_config(self) -> dict[str, Any]:
+        """`{"name", "layers": [{"class_name", "config"}, …]}` in the dialect that Keras 2, Keras 3 and TF.js read."""
+        inputs = [self.input_layer] if self.input_layer else []
+        return configs.write(self.name, [*inputs, *self.layers])
+
+    @classmethod
+    def from_config(
+        cls,
+        config: Mapping[str, Any],
+        *,
+        custom_objects: Mapping[str, type[Layer]] | None = None,
+        seed: int | None = None,
+    ) -> Self:
+        """The network that a Keras 3, Keras 2 or TF.js config describes, with new weights.
+
+        Raises:
+            InvalidInput: a layer or option that we do not have; the message names it.
+        """
+        name, layers = configs.read(config, custom_objects or {})
+        return cls(layers, name=name, seed=seed)
+
+    def summary_lines(self) -> list[str]:
+        """The table that Keras's `summary()` prints, line by line."""
+        return summary_lines(self.name, self.layers, self.params.size, self.fixed.size)
+
+
+def slip(found: Shape, expected: Shape) -> str:
+    """What was probably meant, as the end of a message about two shapes."""
+    if math.prod(found) == math.prod(expected):
+        if len(expected) == 1:
+            return f"; put Flatten(input_shape={found}) first"
+        return f"; reshape x to (rows, {', '.join(map(str, expected))})"
+    if not found:
+        return "; x needs one row for each sample"
+    return "; build the model anew for other data"

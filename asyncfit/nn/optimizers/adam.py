@@ -1,0 +1,94 @@
+"""Adam, and AdamW with its decoupled weight decay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from asyncfit.nn.arrays import Array, Call
+from asyncfit.nn.naming import number
+
+from .base import Optimizer
+
+__all__ = ["Adam", "AdamW"]
+
+
+class Adam(Optimizer):
+    """m ← m + (1 − β₁)(g − m); v ← v + (1 − β₂)(g² − v); w ← w − αm/(√v + ε), α = η√(1 − β₂ᵗ)/(1 − β₁ᵗ).
+
+    Kingma & Ba 2014, in the form (ε outside the correction) that Keras computes.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+    ) -> None:
+        super().__init__(learning_rate)
+        name = type(self).__name__
+        self.beta_1 = number(f"{name}(beta_1=…)", beta_1, least=0.0, below=1.0)
+        self.beta_2 = number(f"{name}(beta_2=…)", beta_2, least=0.0, below=1.0)
+        self.epsilon = number(f"{name}(epsilon=…)", epsilon, least=0.0)
+        self._alpha: Array = np.zeros((), np.float32)
+
+    @property
+    def slot_groups(self) -> tuple[tuple[str, ...], ...]:
+        return (("momentum", "velocity"),)
+
+    def before(self) -> None:
+        single, t = np.float32, np.float32(self.iterations + 1)
+        first, second = single(1) - single(self.beta_1) ** t, single(1) - single(self.beta_2) ** t
+        self._alpha[()] = self._rate * np.sqrt(second) / first
+
+    def calls(self, w: Array, g: Array, slots: Mapping[str, Array], take: Callable[[], Array]) -> list[Call]:
+        m, v, s = slots["momentum"], slots["velocity"], take()
+        first, second, epsilon = (np.array(x, w.dtype) for x in (1 - self.beta_1, 1 - self.beta_2, self.epsilon))
+        step = take()
+        return [
+            partial(np.subtract, g, m, s),
+            partial(np.multiply, s, first, s),
+            partial(np.add, m, s, m),
+            partial(np.multiply, g, g, s),
+            partial(np.subtract, s, v, s),
+            partial(np.multiply, s, second, s),
+            partial(np.add, v, s, v),
+            partial(np.sqrt, v, s),
+            partial(np.add, s, epsilon, s),
+            partial(np.multiply, m, self._alpha, step),
+            partial(np.divide, step, s, step),
+            partial(np.subtract, w, step, w),
+        ]
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
+
+
+class AdamW(Adam):
+    """Adam, after w ← w − ηλw (Loshchilov & Hutter 2017); as in Keras on all weights, biases included."""
+
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        weight_decay: float = 0.004,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+    ) -> None:
+        super().__init__(learning_rate, beta_1, beta_2, epsilon)
+        self.weight_decay = number("AdamW(weight_decay=…)", weight_decay, least=0.0)
+        self._keep: Array = np.ones((), np.float32)
+
+    def before(self) -> None:
+        super().before()
+        self._keep[()] = 1.0 - self.learning_rate * self.weight_decay
+
+    def calls(self, w: Array, g: Array, slots: Mapping[str, Array], take: Callable[[], Array]) -> list[Call]:
+        return [partial(np.multiply, w, self._keep, w), *super().calls(w, g, slots, take)]
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"weight_decay": self.weight_decay}

@@ -1,0 +1,54 @@
+"""Stochastic gradient descent, with momentum or Nesterov's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from asyncfit.errors import InvalidInput
+from asyncfit.nn.arrays import Array, Call
+from asyncfit.nn.naming import number
+
+from .base import Optimizer
+
+__all__ = ["SGD"]
+
+
+class SGD(Optimizer):
+    """w ← w − ηg; with momentum β: v ← βv − ηg, w ← w + v (Nesterov: w ← w + βv − ηg)."""
+
+    default_learning_rate = 0.01
+
+    def __init__(self, learning_rate: float = 0.01, momentum: float = 0.0, nesterov: bool = False) -> None:
+        super().__init__(learning_rate)
+        self.momentum = number("SGD(momentum=…)", momentum, least=0.0)
+        if self.momentum > 1.0:
+            raise InvalidInput(f"SGD(momentum=…) must be from 0 to 1, not {momentum!r}")
+        self.nesterov = bool(nesterov)
+
+    @property
+    def slot_groups(self) -> tuple[tuple[str, ...], ...]:
+        return (("momentum",),) if self.momentum else ()
+
+    def calls(self, w: Array, g: Array, slots: Mapping[str, Array], take: Callable[[], Array]) -> list[Call]:
+        step = take()
+        descend: Call = partial(np.multiply, g, self._rate, step)
+        if not self.momentum:
+            return [descend, partial(np.subtract, w, step, w)]
+        v, beta = slots["momentum"], np.array(self.momentum, w.dtype)
+        calls: list[Call] = [descend, partial(np.multiply, v, beta, v), partial(np.subtract, v, step, v)]
+        if not self.nesterov:
+            return [*calls, partial(np.add, w, v, w)]
+        ahead = take()
+        return [
+            *calls,
+            partial(np.multiply, v, beta, ahead),
+            partial(np.subtract, ahead, step, ahead),
+            partial(np.add, w, ahead, w),
+        ]
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"momentum": self.momentum, "nesterov": self.nesterov}

@@ -1,0 +1,78 @@
+"""What a loss and the metrics of one plan see: the output, and buffers that the targets are copied into.
+
+Losses and metrics bind these arrays once. Before a batch the learner copies the targets and the sample weights of the
+batch in, whatever their type is; `target_shape` may lack the last axis of length 1 that the output has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .arrays import Array, Shape
+from .workspace import Workspace
+
+__all__ = ["Outcome", "flat"]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """The end of a plan.
+
+    Attributes:
+        y: output, `(rows, …, classes)`.
+        logits: what the last activation is computed from, if the loss computes that activation itself (into `y`).
+        dy: the gradient to write (by `logits` if those are given, else by `y`), or None.
+        target_shape: shape of the batch's targets; dense ones are like `y`, labels lack the classes.
+        weighted: whether the batch has sample weights.
+    """
+
+    work: Workspace
+    y: Array
+    logits: Array | None
+    dy: Array | None
+    target_shape: Shape
+    weighted: bool
+    target_views: list[Array] = field(default_factory=list)
+    """To be filled with the targets of the batch."""
+    weight_views: list[Array] = field(default_factory=list)
+    """To be filled with the sample weights, shaped so that they broadcast."""
+    _dense: Array | None = None
+    _labels: Array | None = None
+    _weights: Array | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many predictions there are: samples, times the steps of a sequence."""
+        return int(self.y.size // self.y.shape[-1])
+
+    def dense(self) -> Array:
+        """The targets, of the shape and layout of `y`."""
+        if self._dense is None:
+            self._dense = self.work.like(self.y)
+            self.target_views.append(self._dense.reshape(self.target_shape))
+            assert np.shares_memory(self.target_views[-1], self._dense)
+        return self._dense
+
+    def labels(self) -> Array:
+        """The targets as class numbers, `(rows, 1)`, in the type of `y`."""
+        if self._labels is None:
+            self._labels = self.work.take((self.rows, 1))
+            self.target_views.append(self._labels.reshape(self.target_shape))
+        return self._labels
+
+    def weights(self) -> Array:
+        """The sample weights, one for each prediction, `(rows, 1)`; ones if the batch has none."""
+        if self._weights is None:
+            self._weights = np.ones((self.rows, 1), self.y.dtype)
+            if self.weighted:
+                self.weight_views.append(self._weights.reshape(self.y.shape[0], -1))
+        return self._weights
+
+
+def flat(array: Array) -> Array:
+    """All elements in the order of memory, as a view."""
+    found = array.reshape(-1) if array.flags.c_contiguous else array.T.reshape(-1)
+    assert np.shares_memory(found, array)
+    return found

@@ -1,0 +1,164 @@
+"""From layers to a list of calls: one batch of one size through the network, forward and back.
+
+A plan is made once for a number of rows. It takes every array from the workspace, hands each layer its `Place`, and
+keeps what the layers append; running a batch is then calling a few dozen bound functions in turn. Arrays are laid out
+from the last layer to the first, because the consumer of a value decides how it lies:
+
+- between layers, vectors lie feature by feature (`(features, rows)` in memory), so that a row of ones behind the
+  features, which makes the bias part of a matrix product, leaves everything else contiguous;
+- the network's input lies row by row, as data comes, with the ones as a last column;
+- whatever has more axes lies in C order, and its bias is added separately.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+
+from .activations import Activation, linear
+from .arrays import Array, Call, Shape
+from .layers.base import Layer
+from .streams import Dice
+from .workspace import Place, Workspace
+
+__all__ = ["Plan", "WeightsOf"]
+
+WeightsOf = Callable[[Layer], dict[str, Array]]
+
+
+class Plan:
+    """The calls for `rows` samples.
+
+    The last activation stands apart (`head_forward`, `head_backward`), because a loss that knows it can do both
+    better. A whole forward pass is `enter` (once the workspace was used for another plan), values into `x`,
+    `forward`, `head_forward`; then `y` holds the output. With the gradient in `dy`: `head_backward`, `backward`.
+
+    Attributes:
+        x: the input to write, `(rows, *input_shape)`.
+        z, y, dy: the output before and after the last activation, and its gradient (None without training).
+        activation: that last activation.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        rows: int,
+        workspace: Workspace,
+        dice: Dice,
+        weights_of: WeightsOf,
+        grads_of: WeightsOf | None = None,
+    ) -> None:
+        workspace.restart()
+        self.rows, self.workspace, self.dice = rows, workspace, dice
+        self.forward: list[Call] = []
+        self.backward: list[Call] = []
+        self.head_forward: list[Call] = []
+        self.head_backward: list[Call] = []
+        self.activation: Activation = linear
+        self._enter: list[Call] = []
+        training = grads_of is not None
+        grads = [grads_of(layer) if grads_of else {} for layer in layers]
+        wanted = [any(grads[:i]) for i in range(len(layers) + 1)]    # does anybody before boundary i learn?
+        orders = [order_of(layers, i, training) for i in range(len(layers))]
+
+        output = layers[-1].output_shape
+        assert output is not None
+        last_order = "columns" if len(output) == 1 else "rows"
+        self.y = y = self._take(output, last_order)
+        self.dy = dy = self._take(output, last_order) if wanted[-1] else None
+        self.z = y
+        parts: list[tuple[list[Call], list[Call]]] = []
+        for i in reversed(range(len(layers))):
+            layer = layers[i]
+            assert layer.input_shape is not None
+            passes = layer.passes(training)
+            z = y
+            before: list[Call] = []
+            after: list[Call] = []
+            if layer.activation is not linear:
+                z = self._take(y.shape[1:], orders[i] if passes else "columns" if y.ndim == 2 else "rows")
+                before = layer.activation.forward(z, y, workspace)
+                after = [] if dy is None else layer.activation.backward(z, y, dy, workspace)
+                if i == len(layers) - 1:
+                    self.z, self.activation, self.head_forward, self.head_backward = z, layer.activation, before, after
+                    before, after = [], []
+            if passes and (x := reshaped(z, layer.input_shape)) is not None:
+                parts.append((before, after))
+                y, dy = x, None if dy is None or not wanted[i] else reshaped(dy, layer.input_shape)
+                continue
+            x, ones = self._input(layer, orders[i])
+            dx = self._take(layer.input_shape, orders[i]) if wanted[i] else None
+            if passes:
+                back: list[Call] = []
+                if dx is not None:
+                    assert dy is not None
+                    back = [partial(np.copyto, dx, dy.reshape(dx.shape))]
+                parts.append(([partial(np.copyto, z, x.reshape(z.shape)), *before], [*after, *back]))
+            else:
+                place = Place(
+                    workspace, dice, index=i, x=x, ones=ones, y=z, dy=dy, dx=dx,
+                    weights=weights_of(layer), grads=grads[i], training=training,
+                )  # fmt: skip
+                layer.plan(place)
+                parts.append(([*place.forward, *before], [*after, *place.backward]))
+            y, dy = x, dx
+        self.x = y
+        for _, backward in parts:
+            self.backward += backward
+        for forward, _ in reversed(parts):
+            self.forward += forward
+
+    def enter(self) -> None:
+        """Set what is constant again: another plan of the same workspace has run since."""
+        for call in self._enter:
+            call()
+        self.workspace.current = self
+
+    def infer(self, x: Array) -> Array:
+        """The output for `rows` samples; it is overwritten by the next call."""
+        if self.workspace.current is not self:
+            self.enter()
+        self.x[...] = x
+        for call in self.forward:
+            call()
+        for call in self.head_forward:
+            call()
+        return self.y
+
+    def _take(self, shape: Shape, order: str) -> Array:
+        if order == "columns":
+            return self.workspace.take((shape[0], self.rows)).T
+        return self.workspace.take((self.rows, *shape))
+
+    def _input(self, layer: Layer, order: str) -> tuple[Array, Array | None]:
+        """The input array of a layer and, if it wants it and the order allows it, the same with ones behind."""
+        shape = layer.input_shape
+        assert shape is not None
+        if order == "rows" or not layer.wants_ones(shape):
+            return self._take(shape, "columns" if order == "columns" else "rows"), None
+        (features,) = shape
+        ones = self._take((features + 1,), "columns" if order == "columns" else "rows")
+        self._enter.append(partial(ones[:, features].fill, 1))
+        return ones[:, :features], ones
+
+
+def order_of(layers: Sequence[Layer], i: int, training: bool) -> str:
+    """How the input of layer i lies: "input" (the network's own), "columns" (feature by feature) or "rows"."""
+    j = i - 1
+    while j >= 0 and layers[j].passes(training) and layers[j].activation is linear:
+        j -= 1
+    if j < 0:
+        return "input"
+    made, used = layers[j].output_shape, layers[i].input_shape
+    assert made is not None
+    assert used is not None
+    return "columns" if len(made) == len(used) == 1 else "rows"
+
+
+def reshaped(array: Array, shape: Shape) -> Array | None:
+    """The same memory with another shape of a sample, or None if that needs a copy."""
+    found = array.reshape(array.shape[0], *shape)
+    return found if np.shares_memory(found, array) or not math.prod(found.shape) else None
