@@ -7,10 +7,10 @@
 `keras_<case>.h5`
     A Sequential, compiled and trained for a few steps, as `model.save` writes it; the case `kinds` was never
     compiled and has the other activations.
-`keras_reference.npz`
+`keras_h5.npz`
     `x` (32, 4, 3), the input of all cases; `<case>_y`; `<case>_predictions`, of the model in the file;
     `<case>_after`, the predictions once training went on (not for `kinds`).
-`keras_reference.json`
+`keras_h5.json`
     `keras` (the version), `batch_size`, `epochs`, and under `cases` for each but `kinds`: `loss` and `optimizer`
     (names), `iteration` (the steps before the file was written), `losses` and `metrics` (`{name: [...]}`): one
     value an epoch, when training goes on from the file, with `x`, `y`, that batch size and `shuffle=False`.
@@ -87,9 +87,9 @@ def main() -> None:
     model = keras.Sequential([*stack[:5], layers.Dropout(0.3), *stack[5:]], name="kinds")
     model.save(HERE / "keras_kinds.h5")
     arrays["kinds_predictions"] = model.predict(x, verbose=0)
-    np.savez_compressed(HERE / "keras_reference.npz", **arrays)
+    np.savez_compressed(HERE / "keras_h5.npz", **arrays)
     told = {"keras": keras.__version__, "batch_size": BATCH, "epochs": EPOCHS, "cases": told}
-    (HERE / "keras_reference.json").write_text(json.dumps(told, indent=1) + "\n")
+    (HERE / "keras_h5.json").write_text(json.dumps(told, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from asyncfit.formats.keras_h5 import LayerWeights, SavedModel, check_path, from
 
 DATA = Path(__file__).parent.parent / "data"
 ROOT = DATA.parent.parent
-REFERENCE = json.loads((DATA / "keras_reference.json").read_text())
+REFERENCE = json.loads((DATA / "keras_h5.json").read_text())
 CASES = [*REFERENCE["cases"], "kinds"]
 SLOTS = {
     "sgd": [],
@@ -302,7 +302,7 @@ KERAS = os.environ.get("KERAS_PYTHON") or (sys.executable if importlib.util.find
 @pytest.mark.skipif(KERAS is None, reason="needs Keras; KERAS_PYTHON may name an interpreter that has it")
 @pytest.mark.parametrize("case", CASES)
 def test_keras_reads_what_is_written(case: str, tmp_path: Path) -> None:
-    with np.load(DATA / "keras_reference.npz") as arrays:
+    with np.load(DATA / "keras_h5.npz") as arrays:
         want = {"x": arrays["x"].tolist(), "predictions": arrays[f"{case}_predictions"].tolist()}
         if told := REFERENCE["cases"].get(case):
             y = arrays[f"{case}_y"].tolist()
