@@ -1,0 +1,559 @@
+"""The loop over epochs and batches: plain and synchronous.
+
+Whoever runs it (a thread, a process, a test) steps the generator `Compute.run()` and brings `report`. It yields True
+when it can do nothing until a command arrives, and, if `stepwise`, False before each batch. The order of events::
+
+    TrainBegin                                      boundary 0, held if gated
+    for each epoch:
+        EpochBegin                                  (the ledger makes it; its inline handlers run here)
+        for each batch:
+            -- obey commands; wait while paused, throttled, or too far ahead of an open hold --
+            BatchBegin   train_batch   BatchEnd
+        -- one boundary, one snapshot, one hold --
+        [ValidationBegin  test_batch …  ValidationEnd]
+        EpochEnd
+    -- wait for End --
+
+It reads commands before each batch, between validation batches, and whenever it waits. Only `End` ends it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from .events import BatchBegin, BatchEnd, EpochBegin, EpochEnd, Event, TrainBegin, ValidationBegin, ValidationEnd
+from .protocol import (
+    BatchBegun,
+    BatchDone,
+    Change,
+    Command,
+    Confirm,
+    Decision,
+    End,
+    Ended,
+    EpochDone,
+    Failed,
+    Interest,
+    Listen,
+    Pause,
+    RateSet,
+    Report,
+    SetRate,
+    State,
+    Stop,
+    TakeSnapshot,
+    Trainable,
+    TrainBegun,
+    ValidationBegun,
+    WasSnapshot,
+)
+
+__all__ = ["Compute", "InlinePort", "Progress", "Source", "Work", "copy_state"]
+
+
+class Source(Protocol):
+    """Data that can be rewound: the batches of an epoch, always the same ones."""
+
+    def steps(self, epoch: int) -> int:
+        """How many batches the epoch has."""
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Any, Any, Any, int]]:
+        """`(x, y, sample_weight or None, rows)` from batch `start` on; valid until the next one is asked for."""
+
+
+class InlinePort(Protocol):
+    """The inline handlers, called in the worker, at the event, on the live model."""
+
+    def call(self, kind: type[Event], now: float, values: Mapping[str, Any], replay: bool) -> Decision | None:
+        """Run the handlers of this kind; what they asked for, or None. What they raise fails the batch."""
+
+    def state(self) -> Any: ...
+    def load_state(self, state: Any) -> None: ...
+
+
+@dataclass(kw_only=True)
+class Work:
+    """All that compute needs to know of a run."""
+
+    trainable: Trainable
+    data: Source
+    epochs: int
+    validation: Source | None = None
+    validates: Callable[[int], bool] = lambda epoch: True
+    initial_epoch: int = 0
+    params: Mapping[str, Any]
+    lookahead: int = 0
+    max_ahead: int = 100_000
+    interest: Interest = field(default_factory=Interest)
+    key: tuple[int, int] = (0, 0)
+    inline: InlinePort | None = None
+    stepwise: bool = False
+
+
+class Progress:
+    """Where compute is. Written by compute alone; reading it from elsewhere is always safe, if a little behind."""
+
+    __slots__ = ("batch", "counts", "epoch", "step", "sums")
+
+    def __init__(self) -> None:
+        self.epoch = self.batch = self.step = 0
+        self.sums: dict[str, float] = {}
+        self.counts: dict[str, int] = {}
+
+    def means(self) -> dict[str, float]:
+        """The means over the epoch so far."""
+        counts = self.counts
+        return {name: total / counts[name] for name, total in list(self.sums.items()) if counts.get(name)}
+
+
+class _Hold:
+    """A report that waits for its decision. `state` is None for a batch: nothing can be put back there."""
+
+    __slots__ = ("begun", "next", "state", "step")
+
+    def __init__(self, state: dict[str, Any] | None, step: int, begun: int, next: int | None = None) -> None:
+        self.state = state
+        self.step = step
+        self.begun = begun
+        self.next = next
+
+
+class _GoTo(Exception):
+    """Go on at this epoch: a decision has undone the work ahead."""
+
+    def __init__(self, epoch: int | None) -> None:
+        self.epoch = epoch
+
+
+class _Over(Exception):
+    """`End` has been obeyed."""
+
+
+_INLINE = "asyncfit/inline"
+
+
+def copy_state(state: State) -> dict[str, Any]:
+    """A copy whose arrays nobody can write to."""
+    copied: dict[str, Any] = {}
+    for name, value in state.items():
+        if isinstance(value, np.ndarray):
+            value = value.copy()
+            value.flags.writeable = False
+        copied[name] = value
+    return copied
+
+
+class Compute:
+    """One run's compute. `inbox` takes commands from any thread; everything else belongs to the one that runs it."""
+
+    def __init__(self, work: Work, report: Callable[[Report], None]) -> None:
+        self.work = work
+        self.inbox: deque[Command] = deque()
+        self.progress = Progress()
+        self._report = report
+        self._holds: deque[_Hold] = deque()
+        self._boundary: _Hold | None = None
+        self._batch_held = 0
+        self._ahead = 0
+        self._begun = 0
+        self._era = 0
+        self._stop = self._paused = self._throttled = self._snapshot_wanted = False
+        self._attention = True
+        self._rate_wanted: float | None = None
+        self._replay_until = -1
+        self._inline_epoch: Decision | None = None
+        self._listen(work.interest)
+        trainable: Any = work.trainable
+        self._load_weights: Callable[[State], None] = getattr(trainable, "load_weights_state", self._load_all)
+        self._end_epoch: Callable[[], Mapping[str, Any]] | None = getattr(trainable, "end_epoch", None)
+        self._seek: Callable[[tuple[int, int], int, int], None] | None = (
+            trainable.seek if getattr(trainable, "random", False) else None
+        )
+
+    # --- the loop ---
+
+    def run(self) -> Generator[bool, None, None]:
+        work = self.work
+        epoch: int | None = work.initial_epoch if work.initial_epoch < work.epochs else None
+        first = True
+        try:
+            while True:
+                try:
+                    if first:
+                        first = False
+                        epoch = self._begin(epoch)
+                    while epoch is not None:
+                        epoch = yield from self._epoch(epoch)
+                    yield from self._wait_for_end()
+                except _GoTo as go:
+                    epoch = go.epoch
+                except _Over:
+                    raise
+                except BaseException as error:
+                    if isinstance(error, GeneratorExit):
+                        raise
+                    self._report(Failed(self._era, time.time(), self.progress.step, error))
+                    try:
+                        yield from self._wait_for_end()
+                    except _GoTo as go:
+                        epoch = go.epoch
+        except _Over:
+            return
+
+    def _begin(self, epoch: int | None) -> int | None:
+        held = self.interest.hold_boundary
+        asked = self._inline(TrainBegin, params=self.work.params) if self.interest.inline else None
+        if self._stop:
+            epoch = None
+        self._ahead = 0 if held else self.work.lookahead  # whatever a gate decides here, it decides before all work
+        snapshot = self._snapshot() if held or self.interest.snapshot_boundary else None
+        if held:
+            self._hold(_Hold(snapshot, 0, self._begun, epoch))
+        rate = float(self.work.trainable.learning_rate)
+        self._report(TrainBegun(0, time.time(), self.work.params, held, epoch, 0, rate, snapshot, asked))
+        return epoch
+
+    def _epoch(self, epoch: int) -> Generator[bool, None, int | None]:
+        complete = yield from self._train(epoch)
+        return (yield from self._finish_epoch(epoch, complete))
+
+    def _train(self, epoch: int) -> Generator[bool, None, bool]:
+        """The batches of an epoch; whether all of them were done."""
+        progress, inbox, report, key = self.progress, self.inbox, self._report, self.work.key
+        train_batch, seek, stepwise, clock = self.work.trainable.train_batch, self._seek, self.work.stepwise, time.time
+        sums: dict[str, float] = {}
+        counts: dict[str, int] = {}
+        progress.epoch, progress.batch, progress.sums, progress.counts = epoch, 0, sums, counts
+        batch = 0
+        inline_begun = False
+        steps = self.work.data.steps(epoch)
+        batches = self.work.data.batches(epoch)
+        try:
+            # asked for one by one, after the commands: what a source has been asked for, it may have read
+            while batch < steps:
+                if stepwise:
+                    yield False
+                if inbox or self._attention:
+                    yield from self._before_batch()
+                    if self._stop:
+                        return False
+                if self.interest.inline and not inline_begun:
+                    inline_begun = True
+                    self._inline_epoch = self._inline(EpochBegin, epoch=epoch)
+                    if self._stop:
+                        return False
+                try:
+                    x, y, sample_weight, size = next(batches)
+                except StopIteration:
+                    raise RuntimeError(f"the data ended after {batch} of {steps} batches") from None
+                step = progress.step
+                if self._each_begin:
+                    yield from self._announce(epoch, batch, step)
+                if seek is not None:
+                    seek(key, epoch, step)
+                self._begun += 1
+                logs = train_batch(x, y, sample_weight)
+                for name, value in logs.items():
+                    value = float(value)
+                    if name in sums:
+                        sums[name] += value * size
+                        counts[name] += size
+                    else:
+                        sums[name], counts[name] = value * size, size
+                progress.batch = batch + 1
+                progress.step = step + 1
+                if self._each_end:
+                    every = self.interest.batch_end
+                    if self.interest.inline or self.interest.hold_batch_end:
+                        yield from self._batch_done(epoch, batch, step, size, logs)
+                    elif every == 1 or not (step + 1) % every:
+                        snap = self.interest.snapshot_batch
+                        state = self._snapshot() if snap and not (step + 1) % snap else None
+                        means = {name: float(value) for name, value in logs.items()}
+                        report(BatchDone(self._era, clock(), epoch, batch, step, size, means, False, state, None))
+                batch += 1
+            return True
+        finally:
+            close = getattr(batches, "close", None)
+            if close is not None:
+                close()
+
+    def _announce(self, epoch: int, batch: int, step: int) -> Generator[bool, None, None]:
+        interest = self.interest
+        asked = self._inline(BatchBegin, epoch=epoch, batch=batch, step=step) if interest.inline else None
+        held = _nth(interest.hold_batch_begin, step)
+        if held or asked or _nth(interest.batch_begin, step):
+            if held:
+                self._hold(_Hold(None, step, self._begun))
+            self._report(BatchBegun(self._era, time.time(), epoch, batch, step, held, asked))
+            if held:
+                yield from self._until_released()
+
+    def _batch_done(
+        self, epoch: int, batch: int, step: int, size: int, logs: Mapping[str, Any]
+    ) -> Generator[bool, None, None]:
+        interest = self.interest
+        asked = None
+        logs = {name: float(value) for name, value in logs.items()}
+        if interest.inline:
+            asked = self._inline(BatchEnd, epoch=epoch, batch=batch, step=step, size=size, logs=logs)
+        held = _nth(interest.hold_batch_end, step)
+        if held or asked or _nth(interest.batch_end, step):
+            snapshot = self._snapshot() if held or _nth(interest.snapshot_batch, step) else None
+            if held:
+                self._hold(_Hold(None, step + 1, self._begun))
+            now = time.time()
+            self._report(BatchDone(self._era, now, epoch, batch, step, size, logs, held, snapshot, asked))
+            if held:
+                yield from self._until_released()
+
+    def _finish_epoch(self, epoch: int, complete: bool) -> Generator[bool, None, int | None]:
+        """From the last batch to the next epoch's first: one boundary, with one snapshot."""
+        work, progress = self.work, self.progress
+        rate = float(work.trainable.learning_rate)
+        logs: dict[str, float] = progress.means()
+        if complete and self._end_epoch is not None:
+            logs |= {name: float(value) for name, value in self._end_epoch().items()}
+        val_logs: dict[str, float] | None = None
+        asked_validation: Decision | None = None
+        if complete and work.validation is not None and work.validates(epoch):
+            asked_begin = self._inline(ValidationBegin, epoch=epoch) if self.interest.inline else None
+            held = self.interest.hold_boundary
+            if held or asked_begin or self.interest.validation_begin:
+                snapshot = self._open_boundary(held) if held else None
+                now = time.time()
+                self._report(ValidationBegun(self._era, now, epoch, progress.step, held, snapshot, asked_begin))
+            val_logs = yield from self._validate(work.validation, epoch)
+            if self.interest.inline:
+                asked_validation = self._inline(ValidationEnd, epoch=epoch, logs=val_logs)
+        asked, self._inline_epoch = self._inline_epoch, None
+        if self.interest.inline:
+            shown = logs | {f"val_{name}": value for name, value in (val_logs or {}).items()}
+            if asked_validation:
+                shown |= {f"val_{name}": value for name, value in asked_validation.logs.items()}
+            shown = shown | {"learning_rate": rate} if shown or complete else {}
+            mine = self._inline(EpochEnd, epoch=epoch, logs=shown, complete=complete)
+            if asked and mine:
+                asked.merge(mine)
+            asked = asked or mine
+        held = self.interest.hold_boundary or self._boundary is not None
+        snapshot = None
+        if self._boundary is None or asked or asked_validation:
+            snapshot = self._open_boundary(held)
+        if self.inbox:
+            self._obey_all()
+        after = epoch + 1 if complete and not self._stop and epoch + 1 < work.epochs else None
+        if self._boundary is not None:
+            self._boundary.next = after
+            self._boundary = None
+        now, rate_now = time.time(), float(work.trainable.learning_rate)
+        self._report(
+            EpochDone(
+                era=self._era, time=now, epoch=epoch, step=progress.step, logs=logs, val_logs=val_logs,
+                complete=complete, held=held, next=after, rate=rate, rate_now=rate_now, snapshot=snapshot,
+                inline_validation=asked_validation, inline=asked,
+            )
+        )  # fmt: skip
+        return after
+
+    def _validate(self, data: Source, epoch: int) -> Generator[bool, None, dict[str, float]]:
+        sums: dict[str, float] = {}
+        counts: dict[str, int] = {}
+        test_batch = self.work.trainable.test_batch
+        for x, y, sample_weight, size in data.batches(0):
+            if self.work.stepwise:
+                yield False
+            if self.inbox:
+                self._obey_all()
+            for name, value in test_batch(x, y, sample_weight).items():
+                sums[name] = sums.get(name, 0.0) + float(value) * size
+                counts[name] = counts.get(name, 0) + size
+        return {name: total / counts[name] for name, total in sums.items()}
+
+    # --- holds and snapshots ---
+
+    def _open_boundary(self, held: bool) -> dict[str, Any] | None:
+        if not held and not self.interest.snapshot_boundary:
+            return None
+        snapshot = self._snapshot()
+        if held:
+            if self._boundary is None:
+                self._boundary = _Hold(snapshot, self.progress.step, self._begun)
+                self._hold(self._boundary)
+            else:  # an inline handler has changed the state since it was opened
+                self._boundary.state = snapshot
+        return snapshot
+
+    def _hold(self, hold: _Hold) -> None:
+        self._holds.append(hold)
+        self._batch_held += hold.state is None
+        self._attention = True
+
+    def _release(self) -> _Hold:
+        hold = self._holds.popleft()
+        self._batch_held -= hold.state is None
+        return hold
+
+    def _snapshot(self) -> dict[str, Any]:
+        state = copy_state(self.work.trainable.state())
+        if self.work.inline is not None:
+            state[_INLINE] = self.work.inline.state()
+        return state
+
+    def _restore(self, state: State) -> None:
+        inline = state.get(_INLINE)
+        if inline is not None and self.work.inline is not None:
+            self.work.inline.load_state(inline)
+            state = {name: value for name, value in state.items() if name != _INLINE}
+        self.work.trainable.load_state(state)
+
+    def _load_all(self, state: State) -> None:
+        """Put weights in where only whole states are known: all of it but the learning rate."""
+        rate = self.work.trainable.learning_rate
+        self.work.trainable.load_state({name: value for name, value in state.items() if name != _INLINE})
+        if self.work.trainable.learning_rate != rate:
+            self._set_rate(rate)
+
+    def _set_rate(self, rate: float) -> None:
+        self.work.trainable.learning_rate = rate  # type: ignore[misc]  # refused before the run if there is no setter
+
+    def _apply(self, change: Change) -> None:
+        if change.weights is not None:
+            self._load_weights(change.weights)
+        if change.rate is not None:
+            self._set_rate(change.rate)
+
+    # --- commands ---
+
+    def _before_batch(self) -> Generator[bool, None, None]:
+        """Obey, and wait as long as something asks for it."""
+        while True:
+            self._obey_all()
+            if self._snapshot_wanted:
+                self._snapshot_wanted = False
+                progress, state = self.progress, copy_state(self.work.trainable.state())
+                self._report(WasSnapshot(self._era, time.time(), progress.step, progress.epoch, state))
+            if self._rate_wanted is not None:
+                rate, self._rate_wanted = self._rate_wanted, None
+                if not self._holds:
+                    previous = float(self.work.trainable.learning_rate)
+                    self._set_rate(rate)
+                    now, rate = time.time(), float(self.work.trainable.learning_rate)
+                    self._report(RateSet(self._era, now, self.progress.step, rate, previous))
+            if not self._must_wait():
+                break
+            yield True
+        self._attention = bool(self._holds or self._paused or self._throttled or self._stop)
+
+    def _must_wait(self) -> bool:
+        if (self._paused or self._throttled) and not self._stop:
+            return True
+        holds = self._holds
+        if not holds:
+            return False
+        ahead = 0 if self.interest.lockstep else self._ahead
+        return len(holds) > ahead or self._begun - holds[0].begun >= self.work.max_ahead
+
+    def _until_released(self) -> Generator[bool, None, None]:
+        self._obey_all()
+        while self._batch_held:
+            yield True
+            self._obey_all()
+
+    def _wait_for_end(self) -> Generator[bool, None, None]:
+        while True:
+            self._obey_all()
+            yield True
+
+    def _obey_all(self) -> None:
+        inbox = self.inbox
+        while inbox:
+            self._obey(inbox.popleft())
+
+    def _obey(self, command: Command) -> None:
+        match command:
+            case Confirm(ahead, change):
+                hold = self._release()
+                self._ahead = ahead
+                if change is not None:
+                    self._era += 1  # first: if what follows fails, that is news of the new era
+                    self._go_back(hold)
+                    self._apply(change)
+                    raise _GoTo(hold.next)
+            case End(change, restore):
+                self._end(change, restore)
+            case Stop():
+                self._stop = self._attention = True
+            case Pause(on, throttle):
+                if throttle:
+                    self._throttled = on
+                else:
+                    self._paused = on
+                self._attention = True
+            case TakeSnapshot():
+                self._snapshot_wanted = self._attention = True
+            case SetRate(rate):
+                self._rate_wanted, self._attention = rate, True
+            case Listen(interest):
+                self._listen(interest)
+
+    def _listen(self, interest: Interest) -> None:
+        self.interest = interest
+        self._each_begin = bool(interest.batch_begin or interest.hold_batch_begin or interest.inline)
+        self._each_end = bool(interest.batch_end or interest.hold_batch_end or interest.inline)
+
+    def _go_back(self, hold: _Hold) -> None:
+        """Everything as it was at the hold, but for a pause and a snapshot that somebody waits for."""
+        self._holds.clear()
+        self._batch_held = 0
+        self._boundary = self._inline_epoch = self._rate_wanted = None
+        self._stop = False
+        if hold.state is not None and self._begun != hold.begun:
+            self._replay_until = max(self._replay_until, self.progress.step)
+            self.progress.step = hold.step
+            self._restore(hold.state)
+
+    def _end(self, change: Change | None, restore: State | None) -> None:
+        error: BaseException | None = None
+        try:
+            if self._holds:
+                self._go_back(self._holds[0])
+            if change is not None:
+                self._apply(change)
+            if restore is not None:
+                self._load_weights(restore)
+            state = copy_state(self.work.trainable.state()) if self.interest.snapshot_end else None
+        except Exception as raised:
+            error, state = raised, None
+        progress = self.progress
+        self._report(Ended(self._era, time.time(), progress.step, progress.epoch, state, error))
+        raise _Over
+
+    # --- inline handlers ---
+
+    def _inline(self, kind: type[Event], **values: Any) -> Decision | None:
+        """Run the inline handlers of this event and do at once what they ask for."""
+        if self.work.inline is None:
+            return None
+        replay = self.progress.step + (kind is BatchBegin) <= self._replay_until
+        asked = self.work.inline.call(kind, time.time(), values, replay)
+        if asked is None:
+            return None
+        if asked.weights is not None:
+            self._load_weights(asked.weights.value)
+        if asked.rate is not None:
+            asked.previous_rate = float(self.work.trainable.learning_rate)
+            self._set_rate(float(asked.rate.value))
+        if asked.stops:
+            self._stop = self._attention = True
+        return asked
+
+
+def _nth(every: int, step: int) -> bool:
+    return every > 0 and (step + 1) % every == 0

@@ -1,0 +1,50 @@
+"""Compute without a thread: stepped by hand, so that a test can drive every interleaving.
+
+`Loopback` is the bare thing, synchronous: reports gather in a queue until they are taken, and compute moves only when
+it is told to. `asyncfit.testing.LoopbackExecutor` runs a whole `fit` on it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from ..compute import Compute, Work
+from ..protocol import Command, Report
+
+__all__ = ["Loopback"]
+
+
+class Loopback:
+    """One run's compute, stepped from outside.
+
+    Attributes:
+        reports: what it has reported and nobody has taken yet.
+        over: whether it has answered `End`.
+    """
+
+    def __init__(self, work: Work) -> None:
+        work.stepwise = True
+        self.reports: deque[Report] = deque()
+        self.compute = Compute(work, self.reports.append)
+        self.over = False
+        self._waiting = False
+        self._steps = self.compute.run()
+
+    def send(self, command: Command) -> None:
+        self.compute.inbox.append(command)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a step would do anything."""
+        return not self.over and (not self._waiting or bool(self.compute.inbox))
+
+    def step(self) -> None:
+        """Run until the next batch, or to where it can do nothing without a command."""
+        try:
+            self._waiting = next(self._steps)
+        except StopIteration:
+            self.over = True
+
+    def close(self) -> None:
+        self._steps.close()
+        self.over = True

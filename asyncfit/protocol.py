@@ -1,0 +1,301 @@
+"""What the two sides of a run say to each other, and what a model must offer to be trained.
+
+*Reports* go up from compute to the ledger, *commands* go down. Both are plain tuples, so that they can cross a thread
+or a process as they are. Nothing here does anything.
+
+Words used throughout: a report is *held* if compute waits for a decision about it; the holds that are open are
+decided oldest first, so a command needs no number. `era` counts rollbacks: a report of an earlier era tells of work
+that has been undone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+__all__ = [
+    "BatchBegun",
+    "BatchDone",
+    "Change",
+    "Command",
+    "Confirm",
+    "Decision",
+    "End",
+    "Ended",
+    "EpochDone",
+    "Failed",
+    "Interest",
+    "Listen",
+    "Logs",
+    "Pause",
+    "RateSet",
+    "Report",
+    "SetRate",
+    "State",
+    "Stop",
+    "StopAsked",
+    "TakeSnapshot",
+    "TrainBegun",
+    "Trainable",
+    "Update",
+    "ValidationBegun",
+    "WasSnapshot",
+]
+
+State = Mapping[str, Any]
+"""All that the next batch depends on: names to arrays, numbers or text."""
+Logs = Mapping[str, float]
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """What can be trained: five members. All methods are called from one worker thread.
+
+    Optional members: `end_epoch() -> Mapping` (metrics that are no means, a scheduler's step), `predict(x)` and
+    `clone()`; with the last two, `event.model` of a run can predict.
+    """
+
+    @property
+    def learning_rate(self) -> float:
+        """Read between batches, and set there if it has a setter; without one it counts as scheduled."""
+
+    def train_batch(self, x: Any, y: Any, sample_weight: Any = None) -> Mapping[str, Any]:
+        """One step. Returns the batch's means, at least "loss"; each value is anything that `float()` takes."""
+
+    def test_batch(self, x: Any, y: Any, sample_weight: Any = None) -> Mapping[str, Any]:
+        """The same numbers without a step."""
+
+    def state(self) -> State:
+        """All that the next batch depends on. May be live arrays: they are copied when, and only when, needed."""
+
+    def load_state(self, state: State) -> None:
+        """Put a state back. Copies what it keeps: the same state may be loaded again."""
+
+
+# --- what is asked of a run ----------------------------------------------------------------------------------------
+
+
+class StopAsked(NamedTuple):
+    """A wish to stop: who, why, and whether it is to be continued."""
+
+    who: str
+    reason: str = ""
+    resumable: bool = False
+
+
+class Update(NamedTuple):
+    """A value asked for, and by whom. `source_step` is the step of the snapshot that weights come from."""
+
+    who: str
+    value: Any
+    source_step: int = -1
+
+
+@dataclass(slots=True)
+class Decision:
+    """What the handlers of one event, or of one boundary, asked for."""
+
+    stops: list[StopAsked] = field(default_factory=list)
+    rate: Update | None = None
+    weights: Update | None = None
+    restore: Update | None = None
+    logs: dict[str, float] = field(default_factory=dict)
+    previous_rate: float = 0.0
+    """The rate before an inline handler changed it: compute sets it at once, so nobody else can know."""
+
+    def merge(self, later: Decision) -> None:
+        """Take in what was asked later: of several values the last one holds."""
+        self.stops += later.stops
+        self.rate = later.rate or self.rate
+        self.weights = later.weights or self.weights
+        self.restore = later.restore or self.restore
+        self.logs.update(later.logs)
+
+
+class Change(NamedTuple):
+    """A decision that changes the state: weights first, then the rate. None leaves a part as it is."""
+
+    weights: State | None = None
+    rate: float | None = None
+
+
+class Interest(NamedTuple):
+    """What compute has to report, and to hold. Batch events: every n-th by `step`, 0 for none."""
+
+    hold_boundary: bool = False
+    hold_batch_begin: int = 0
+    hold_batch_end: int = 0
+    batch_begin: int = 0
+    batch_end: int = 0
+    validation_begin: bool = False
+    snapshot_boundary: bool = False
+    snapshot_batch: int = 0
+    snapshot_end: bool = False
+    inline: bool = False
+    """Inline handlers are subscribed: ask the port that the run was started with."""
+    lockstep: bool = False
+    """An inline handler that cannot replay is subscribed: lookahead is 0."""
+
+
+# --- reports -------------------------------------------------------------------------------------------------------
+
+
+class TrainBegun(NamedTuple):
+    era: int
+    time: float
+    params: Mapping[str, Any]
+    held: bool
+    next: int | None
+    """The first epoch, or None if there is none."""
+    step: int
+    rate: float
+    snapshot: State | None
+    inline: Decision | None
+
+
+class BatchBegun(NamedTuple):
+    era: int
+    time: float
+    epoch: int
+    batch: int
+    step: int
+    held: bool
+    inline: Decision | None
+
+
+class BatchDone(NamedTuple):
+    era: int
+    time: float
+    epoch: int
+    batch: int
+    step: int
+    size: int
+    logs: Logs
+    held: bool
+    snapshot: State | None
+    inline: Decision | None
+
+
+class ValidationBegun(NamedTuple):
+    era: int
+    time: float
+    epoch: int
+    step: int
+    held: bool
+    snapshot: State | None
+    inline: Decision | None
+
+
+class EpochDone(NamedTuple):
+    """An epoch's batches and its validation are done.
+
+    `step` counts all batches completed. `rate` is the one that the epoch's batches used, `rate_now` the present one:
+    an `end_epoch` or an inline handler may have changed it since.
+    """
+
+    era: int
+    time: float
+    epoch: int
+    step: int
+    logs: Logs
+    val_logs: Logs | None
+    complete: bool
+    held: bool
+    next: int | None
+    rate: float
+    rate_now: float
+    snapshot: State | None
+    inline_validation: Decision | None
+    inline: Decision | None
+
+
+class WasSnapshot(NamedTuple):
+    """The answer to `TakeSnapshot`."""
+
+    era: int
+    time: float
+    step: int
+    epoch: int
+    state: State
+
+
+class RateSet(NamedTuple):
+    """A `SetRate` has been obeyed."""
+
+    era: int
+    time: float
+    step: int
+    rate: float
+    previous: float
+
+
+class Failed(NamedTuple):
+    """A batch raised, or the data did. Compute waits for `End`."""
+
+    era: int
+    time: float
+    step: int
+    error: BaseException
+
+
+class Ended(NamedTuple):
+    """The answer to `End`: the last report of all."""
+
+    era: int
+    time: float
+    step: int
+    epoch: int
+    state: State | None
+    error: BaseException | None
+    """What went wrong on the way back to the hold, if anything did."""
+
+
+Report = TrainBegun | BatchBegun | BatchDone | ValidationBegun | EpochDone | WasSnapshot | RateSet | Failed | Ended
+
+
+# --- commands ------------------------------------------------------------------------------------------------------
+
+
+class Confirm(NamedTuple):
+    """The oldest hold is decided. With a change: put its state back, apply the change, forget all later holds."""
+
+    ahead: int
+    change: Change | None = None
+
+
+class End(NamedTuple):
+    """Go back to the oldest hold, if there is one, apply the change, restore, answer `Ended`."""
+
+    change: Change | None = None
+    restore: State | None = None
+
+
+class Stop(NamedTuple):
+    """Before the next batch: cut the epoch short. At its end: no next epoch."""
+
+
+class Pause(NamedTuple):
+    """Train no batch as long as it is on. `throttle` is the same wish of a full queue, independent of a user's."""
+
+    on: bool
+    throttle: bool = False
+
+
+class TakeSnapshot(NamedTuple):
+    """Report a copy of the state before the next batch."""
+
+
+class SetRate(NamedTuple):
+    """Set the learning rate before the next batch. Dropped if a hold is open there: its boundary decides."""
+
+    rate: float
+
+
+class Listen(NamedTuple):
+    """From now on report and hold this."""
+
+    interest: Interest
+
+
+Command = Confirm | End | Stop | Pause | TakeSnapshot | SetRate | Listen
