@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from .learner import Learner as Learner
 from .learner import predict as predict
+from .learner import quiet as quiet
 from .network import Network as Network
 
-__all__ = ["Learner", "Network", "predict"]
+__all__ = ["Learner", "Network", "predict", "quiet"]

@@ -208,7 +208,7 @@ class Network:
         Raises:
             InvalidInput: a number or shape differs; nothing was changed.
         """
-        self._require_built("set_weights")
+        self.require_built("set_weights")
         if len(weights) != len(self.slots):
             raise InvalidInput(
                 f"{self.name!r} has {len(self.slots)} weights ({', '.join(s.path for s in self.slots)}), "
@@ -222,10 +222,11 @@ class Network:
             slot.view(self.params if slot.trainable else self.fixed)[...] = array
 
     def count_params(self) -> int:
-        self._require_built("count_params")
+        self.require_built("count_params")
         return self.params.size + self.fixed.size
 
-    def _require_built(self, what: str) -> None:
+    def require_built(self, what: str) -> None:
+        """Refuse `what`, because it needs weights."""
         if not self.built:
             raise InvalidInput(
                 f"{what}: {self.name!r} has no weights yet; begin with Input((features,)), give the first layer "
@@ -250,7 +251,7 @@ class Network:
         dice: Dice | None = None,
     ) -> Plan:
         """The calls for `rows` samples, on the live weights or on other flat arrays; with `grads`, for training."""
-        self._require_built("plan")
+        self.require_built("plan")
         params, fixed = self.params if params is None else params, self.fixed if fixed is None else fixed
         return Plan(
             self.layers,
