@@ -1,8 +1,8 @@
 """Learner: a network with a loss, an optimizer and metrics; the numeric half of a compiled model.
 
 Plain synchronous NumPy: one batch in, one mapping of floats out. Whoever drives it (the loop in `compute.py`) decides
-in which thread; all methods but `predict` belong to one thread at a time, and it enters `quiet()` around them. For each size of batch a run is planned
-once, arrays bound; from then on a batch is a fixed number of NumPy calls::
+in which thread; all methods but `predict` belong to one thread at a time, which enters `quiet()` around its batches.
+For each size of batch a run is planned once, arrays bound; from then on a batch is a fixed number of NumPy calls::
 
     copy the batch in · forward · loss (with its gradient) · metrics · backward · optimizer step
 """
@@ -65,17 +65,33 @@ class Learner:
                 f"the optimizer {self.optimizer!r} belongs to another model; make one for each, or pass its name"
             )
         self.optimizer.owner = network
+        self._begin()
+        if network.built:
+            self._start()
+
+    def _begin(self) -> None:
+        """Nothing is planned yet."""
+        dtype = self.network.dtype
         self._dice = Dice()
         self._sought = False
-        self._train_work, self._test_work = Workspace(network.dtype), Workspace(network.dtype)
+        self._train_work, self._test_work = Workspace(dtype), Workspace(dtype)
         self._train_runs: dict[Any, Run] = {}
         self._test_runs: dict[Any, Run] = {}
-        self._params: Array = np.empty(0, network.dtype)
+        self._params: Array = np.empty(0, dtype)
         self._grads: Array = self._params
         self._step: Callable[[], None] = self.optimizer.before
         self._started = False
-        if network.built:
-            self._start()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or another process needs; plans are made anew there, optimizer slots travel."""
+        names = ("network", "loss", "metrics", "optimizer", "_started")
+        return {name: getattr(self, name) for name in names}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._begin()
+        if state["_started"]:
+            self._start(anew=False)
 
     # Preparation and checks
 
@@ -94,10 +110,11 @@ class Learner:
     def _outdated(self) -> InvalidInput:
         return InvalidInput(f"layers were added to {self.network.name!r} after compile; compile it again")
 
-    def _start(self) -> None:
+    def _start(self, *, anew: bool = True) -> None:
         self._params = self.network.params
         self._grads = np.zeros_like(self._params)
-        self.optimizer.start(self._params.size, self._params.dtype)
+        if anew:
+            self.optimizer.start(self._params.size, self._params.dtype)
         self._step = self.optimizer.bind(self._params, self._grads)
         self._started = True
 

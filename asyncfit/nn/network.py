@@ -233,6 +233,13 @@ class Network:
                 "input_shape=, or fit first"
             )
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copied or unpickled network has its layers' arrays as views of its flat arrays again."""
+        self.__dict__.update(state)
+        if self.built:
+            for layer in self.layers:
+                layer.arrays = self.arrays_of(layer, self.params, self.fixed)
+
     # Execution
 
     @property

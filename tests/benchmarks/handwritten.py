@@ -26,7 +26,7 @@ class HandwrittenBinary:
         f = np.float32
         self.x, self.y = np.empty((batch, features), f), np.empty((batch, 1), f)
         self.h, self.dh, self.mask = (np.empty((batch, hidden), kind) for kind in (f, f, bool))
-        self.p, self.q, self.a, self.c, self.d = (np.empty((batch, 1), f) for _ in range(5))
+        self.p, self.a, self.c, self.d, self.hit = (np.empty((batch, 1), kind) for kind in (f, f, f, f, bool))
         self.gw1, self.gb1 = np.empty_like(self.w1), np.empty_like(self.b1)
         self.gw2, self.gb2 = np.empty_like(self.w2), np.empty_like(self.b2)
 
@@ -36,8 +36,8 @@ class HandwrittenBinary:
 
     def step(self, x: Array, y: Array) -> tuple[float, float]:
         """One batch; loss and accuracy (0 unless asked for)."""
-        w1, b1, w2, b2, h, p, q, a, c, d, dh = (
-            self.w1, self.b1, self.w2, self.b2, self.h, self.p, self.q, self.a, self.c, self.d, self.dh
+        w1, b1, w2, b2, h, p, a, c, d, dh = (
+            self.w1, self.b1, self.w2, self.b2, self.h, self.p, self.a, self.c, self.d, self.dh
         )  # fmt: skip
         n = len(x)
         np.matmul(x, w1, out=h)
@@ -46,30 +46,27 @@ class HandwrittenBinary:
         np.maximum(h, 0, out=h)
         np.matmul(h, w2, out=p)
         p += b2
+        np.logaddexp(0, p, out=a)             # loss: log(1 + e^z) - y z
+        np.multiply(y, p, out=c)
+        a -= c
+        loss = float(np.add.reduce(a, axis=None)) / n
         np.negative(p, out=p)
         np.exp(p, out=p)
         p += 1
         np.reciprocal(p, out=p)
-        np.clip(p, 1e-7, 1 - 1e-7, out=q)
-        np.log(q, out=a)
-        a *= y
-        np.subtract(1, q, out=q)
-        np.log(q, out=q)
-        np.subtract(1, y, out=c)
-        c *= q
-        a += c
-        loss = -float(a.sum()) / n
         hits = 0.0
         if self.accuracy:
-            hits = float(np.count_nonzero((p > 0.5) == y)) / n
+            np.greater(p, 0.5, out=self.hit)
+            np.equal(self.hit, y, out=self.hit)
+            hits = float(np.count_nonzero(self.hit)) / n
         np.subtract(p, y, out=d)
         d /= n
         np.matmul(h.T, d, out=self.gw2)
-        np.sum(d, axis=0, out=self.gb2)
+        np.add.reduce(d, axis=0, out=self.gb2)
         np.matmul(d, w2.T, out=dh)
         dh *= self.mask
         np.matmul(x.T, dh, out=self.gw1)
-        np.sum(dh, axis=0, out=self.gb1)
+        np.add.reduce(dh, axis=0, out=self.gb1)
         for w, g in ((w1, self.gw1), (b1, self.gb1), (w2, self.gw2), (b2, self.gb2)):
             g *= self.rate
             w -= g

@@ -45,6 +45,9 @@ LAYERS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
     "dropout on sequences": ((5, 3), lambda: [Dense(4), Dropout(0.4), Flatten()]),
     "dropout then flatten": ((5, 3), lambda: [Dropout(0.3), Flatten(), Dropout(0.3), Dense(4)]),
     "no dropout": ((3,), lambda: [Dense(6, activation="tanh"), Dropout(0.0), Dense(4)]),
+    "wide": ((3,), lambda: [Dense(70, activation="tanh"), Dropout(0.3), Dense(66), Dense(65, activation="relu")]),
+    "wide and narrow": ((80,), lambda: [Dense(66, activation="elu"), Dense(4, activation="tanh"), Dense(64)]),
+    "wide, as layers": ((3,), lambda: [Dense(70), Activation("tanh"), Dense(66, use_bias=False), Activation("silu")]),
     "frozen below": ((3,), lambda: [Dense(6, trainable=False), Dense(4, activation="tanh")]),
     "frozen between": ((3,), lambda: [Dense(6), Dense(5, activation="tanh", trainable=False), Dense(4)]),
 }

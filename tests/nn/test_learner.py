@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -90,6 +92,23 @@ def test_weights_alone_leave_the_optimizer_as_it_is() -> None:
     assert one.network.params.tobytes() == kept["params"].tobytes()
     assert one.optimizer.iterations == 6
     np.testing.assert_array_equal(one.state()["optimizer/momentum"], momentum)
+
+
+def pickled(one: Learner) -> Learner:
+    again = pickle.loads(pickle.dumps(one))
+    assert isinstance(again, Learner)
+    return again
+
+
+@pytest.mark.parametrize("copied_by", [copy.deepcopy, pickled])
+def test_a_copy_goes_on_with_the_same_bits_and_on_its_own(copied_by: Callable[[Learner], Learner]) -> None:
+    one = learner(0.5, metrics=["accuracy"])
+    train(one, 5)
+    other = copied_by(one)
+    assert train(one, 7, first=5) == train(other, 7, first=5)
+    assert not np.shares_memory(one.network.params, other.network.params)
+    assert np.shares_memory(other.network.params, other.network.layers[0].arrays["kernel"])
+    assert other.network.layers[0].activation is one.network.layers[0].activation
 
 
 BAD_STATES: list[tuple[Callable[[dict[str, Any]], object], str]] = [

@@ -48,7 +48,6 @@ class Adam(Optimizer):
     def calls(self, w: Array, g: Array, slots: Mapping[str, Array], take: Callable[[], Array]) -> list[Call]:
         m, v, s = slots["momentum"], slots["velocity"], take()
         first, second, epsilon = (np.array(x, w.dtype) for x in (1 - self.beta_1, 1 - self.beta_2, self.epsilon))
-        step = take()
         return [
             partial(np.subtract, g, m, s),
             partial(np.multiply, s, first, s),
@@ -59,9 +58,9 @@ class Adam(Optimizer):
             partial(np.add, v, s, v),
             partial(np.sqrt, v, s),
             partial(np.add, s, epsilon, s),
-            partial(np.multiply, m, self._alpha, step),
-            partial(np.divide, step, s, step),
-            partial(np.subtract, w, step, w),
+            partial(np.divide, m, s, s),
+            partial(np.multiply, s, self._alpha, s),
+            partial(np.subtract, w, s, w),
         ]
 
     def get_config(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from asyncfit.nn.naming import CheckedKeywords, fold, number, plain_config
 
 __all__ = ["Optimizer"]
 
-BLOCK = 1 << 15
+BLOCK = 1 << 17
 """Elements that a step handles at a time: weights, gradients, slots and scratch of one block stay in the cache."""
 
 IGNORED = ("name", "jit_compile", "is_legacy_optimizer", "ema_momentum", "ema_overwrite_frequency")
