@@ -19,7 +19,8 @@ __all__ = ["Adam", "AdamW"]
 class Adam(Optimizer):
     """m ← m + (1 − β₁)(g − m); v ← v + (1 − β₂)(g² − v); w ← w − αm/(√v + ε), α = η√(1 − β₂ᵗ)/(1 − β₁ᵗ).
 
-    Kingma & Ba 2014, in the form (ε outside the correction) that Keras computes.
+    Kingma & Ba 2014, in the form (ε outside the correction) that Keras computes. With `amsgrad` the largest v so far
+    stands in the denominator (Reddi et al. 2018).
     """
 
     def __init__(
@@ -28,17 +29,19 @@ class Adam(Optimizer):
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
+        amsgrad: bool = False,
     ) -> None:
         super().__init__(learning_rate)
         name = type(self).__name__
         self.beta_1 = number(f"{name}(beta_1=…)", beta_1, least=0.0, below=1.0)
         self.beta_2 = number(f"{name}(beta_2=…)", beta_2, least=0.0, below=1.0)
         self.epsilon = number(f"{name}(epsilon=…)", epsilon, least=0.0)
+        self.amsgrad = bool(amsgrad)
         self._alpha: Array = np.zeros((), np.float32)
 
     @property
     def slot_groups(self) -> tuple[tuple[str, ...], ...]:
-        return (("momentum", "velocity"),)
+        return (("momentum", "velocity"), ("velocity_hat",)) if self.amsgrad else (("momentum", "velocity"),)
 
     def before(self) -> None:
         single, t = np.float32, np.float32(self.iterations + 1)
@@ -48,6 +51,7 @@ class Adam(Optimizer):
     def calls(self, w: Array, g: Array, slots: Mapping[str, Array], take: Callable[[], Array]) -> list[Call]:
         m, v, s = slots["momentum"], slots["velocity"], take()
         first, second, epsilon = (np.array(x, w.dtype) for x in (1 - self.beta_1, 1 - self.beta_2, self.epsilon))
+        most = slots.get("velocity_hat", v)
         return [
             partial(np.subtract, g, m, s),
             partial(np.multiply, s, first, s),
@@ -56,7 +60,8 @@ class Adam(Optimizer):
             partial(np.subtract, s, v, s),
             partial(np.multiply, s, second, s),
             partial(np.add, v, s, v),
-            partial(np.sqrt, v, s),
+            *([partial(np.maximum, most, v, out=most)] if self.amsgrad else []),
+            partial(np.sqrt, most, s),
             partial(np.add, s, epsilon, s),
             partial(np.divide, m, s, s),
             partial(np.multiply, s, self._alpha, s),
@@ -64,7 +69,8 @@ class Adam(Optimizer):
         ]
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
+        own = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon, "amsgrad": self.amsgrad}
+        return super().get_config() | own
 
 
 class AdamW(Adam):
@@ -77,8 +83,9 @@ class AdamW(Adam):
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
+        amsgrad: bool = False,
     ) -> None:
-        super().__init__(learning_rate, beta_1, beta_2, epsilon)
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad)
         self.weight_decay = number("AdamW(weight_decay=…)", weight_decay, least=0.0)
         self._keep: Array = np.ones((), np.float32)
 
