@@ -407,6 +407,9 @@ class EventBus:
                     self._serve(mailbox)
                 try:
                     yield
+                    for mailbox in list(self._mailboxes.values()):
+                        if mailbox.subscription.is_stream:
+                            mailbox.end()
                     await self._drain()
                 except anyio.get_cancelled_exc_class():
                     raise  # the group cancels the tasks

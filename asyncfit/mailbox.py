@@ -210,7 +210,11 @@ class Mailbox:
         """
         if self.is_closed or (self._filter is not None and not self._passes(event)):
             return None
-        return self._append(Gate(event, done, held))
+        gate = self._append(Gate(event, done, held))
+        if self._ending and self.subscription.is_stream:
+            gate.answered, gate.held = True, None  # it can be read, but nobody waits
+            return None
+        return gate
 
     def put_marker(self, reached: Callable[[Mailbox, BaseException | None], None]) -> Gate | None:
         """Call `reached` once when everything queued so far has been dealt with; None if the mailbox is closed."""
@@ -221,6 +225,11 @@ class Mailbox:
         gate.held = None
         self._wake()
         self._next_turn()
+
+    def let_go(self) -> None:
+        """Answer the gate in hand although its handler goes on: it waits for something that waits for the answer."""
+        if isinstance(self._item, Gate):
+            self._answer(self._item, None)
 
     def withdraw(self, gate: Gate) -> None:
         """Take a waiting gate back; it counts as cancelled. One that is in hand or was answered stays as it is."""
@@ -370,8 +379,16 @@ class Mailbox:
     # --- ending --------------------------------------------------------------------------------------------------
 
     def end(self) -> None:
-        """Nothing more will come: the pump ends, and a stream stops, when what waits has been delivered."""
+        """Nothing more will come: the pump ends, and a stream stops, when what waits has been delivered.
+
+        Nobody waits for a stream any longer: who reads it may be the one who ends it.
+        """
         self._ending = True
+        if self.subscription.is_stream:
+            for gate in [item for _, item in self._kept if isinstance(item, Gate)]:
+                self._answer(gate, None)
+            if isinstance(self._item, Gate):
+                self._answer(self._item, None)
         self._wake()
 
     @property

@@ -1,0 +1,393 @@
+"""`Callback`: one object with a method for each event. It is checked when it is defined, and again when it is used.
+
+It turns into one subscription whose hooks are the methods that were overridden; nothing here runs them.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Literal, TypeVar, overload
+
+from .events import (
+    BatchBegin,
+    BatchEnd,
+    CheckpointFailed,
+    CheckpointSaved,
+    EpochBegin,
+    EpochEnd,
+    Event,
+    EventsDropped,
+    LayerCreated,
+    LearningRateChanged,
+    ModelCompiled,
+    RunPaused,
+    RunResumed,
+    StopRequested,
+    SubscriberFailed,
+    TrainBegin,
+    TrainEnd,
+    ValidationBegin,
+    ValidationEnd,
+    WeightsRestored,
+    kinds_below,
+)
+from .mailbox import MOST_LOSSLESS
+from .names import nearest, snake
+from .subscriptions import Hook, How, Mode, OnError, Subscription, check_handler, is_async
+
+__all__ = ["Callback", "inline", "subscription_of"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+EPOCH_GATES = (TrainBegin, EpochBegin, ValidationBegin, ValidationEnd, EpochEnd, TrainEnd)
+BATCH_GATES = (BatchBegin, BatchEnd)
+
+ALIASES = {
+    "on_train_batch_begin": "on_batch_begin",
+    "on_train_batch_end": "on_batch_end",
+    "on_test_begin": "on_validation_begin",
+    "on_test_end": "on_validation_end",
+}
+"""Keras's other names for hooks."""
+
+_NO_EVENT = {
+    "on_test_batch_begin": "a batch of the validation is no event; on_validation_end has the figures",
+    "on_test_batch_end": "a batch of the validation is no event; on_validation_end has the figures",
+    "on_predict_begin": "predict publishes no events",
+    "on_predict_end": "predict publishes no events",
+    "on_predict_batch_begin": "predict publishes no events",
+    "on_predict_batch_end": "predict publishes no events",
+    "on_yield": "asyncfit leaves the loop free by itself",
+}
+_INLINE = "__asyncfit_inline__"
+
+
+class _Elsewhere:
+    """An attribute that Keras's callbacks have and ours do not, until somebody sets it."""
+
+    def __init__(self, message: str) -> None:
+        self._message = message
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        raise AttributeError(self._message)
+
+
+class Callback:
+    """Subclass it and override what you need, as `def` or `async def`; each hook takes one argument, the event.
+
+    One object is one subscriber: its hooks run one at a time, in order, and none is left out.
+
+    Attributes:
+        gates: which hooks the run's decisions wait for: "epoch" (train, epoch and validation hooks), "batch" (batch
+            hooks as well) or "none" (it only watches).
+        order: gates of one event run in groups by this number; 0 for your own, 100 for the shipped ones that decide,
+            200 for those that save.
+        thread: run plain hooks in a thread.
+        timeout: seconds that one hook may take.
+        on_error: "raise" (the run fails), "log" or "detach" (log, and cancel this callback).
+        name: what statistics and messages call it; by default the class's name.
+    """
+
+    gates: Literal["epoch", "batch", "none"] = "epoch"
+    order: int = 0
+    thread: bool = False
+    timeout: float | None = None
+    on_error: OnError = "raise"
+    name: str | None = None
+
+    model: Any = _Elsewhere(
+        "a callback has no self.model here; each event brings the model as it was then: event.model "
+        "(and event.stop() in place of self.model.stop_training = True)"
+    )
+    params: Any = _Elsewhere("a callback has no self.params here; on_train_begin gets them: event.params")
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _check_class(cls)
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """What a checkpoint has to keep of it. Override it together with `load_state_dict`."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave, before the run goes on."""
+
+    def on_layer_created(self, event: LayerCreated) -> Awaitable[None] | None:
+        """A layer was added to a model."""
+        return None
+
+    def on_model_compiled(self, event: ModelCompiled) -> Awaitable[None] | None:
+        """`compile` was called."""
+        return None
+
+    def on_train_begin(self, event: TrainBegin) -> Awaitable[None] | None:
+        """The run begins."""
+        return None
+
+    def on_train_end(self, event: TrainEnd) -> Awaitable[None] | None:
+        """The run ended: once, last, whatever happened."""
+        return None
+
+    def on_epoch_begin(self, event: EpochBegin) -> Awaitable[None] | None:
+        """An epoch begins."""
+        return None
+
+    def on_epoch_end(self, event: EpochEnd) -> Awaitable[None] | None:
+        """An epoch ended; `event.logs` has its figures."""
+        return None
+
+    def on_batch_begin(self, event: BatchBegin) -> Awaitable[None] | None:
+        """A batch is about to be trained on."""
+        return None
+
+    def on_batch_end(self, event: BatchEnd) -> Awaitable[None] | None:
+        """A batch was trained on."""
+        return None
+
+    def on_validation_begin(self, event: ValidationBegin) -> Awaitable[None] | None:
+        """The validation after an epoch begins."""
+        return None
+
+    def on_validation_end(self, event: ValidationEnd) -> Awaitable[None] | None:
+        """The validation ended; `event.logs` has its figures."""
+        return None
+
+    def on_stop_requested(self, event: StopRequested) -> Awaitable[None] | None:
+        """Somebody asked for a stop."""
+        return None
+
+    def on_learning_rate_changed(self, event: LearningRateChanged) -> Awaitable[None] | None:
+        """The learning rate was changed."""
+        return None
+
+    def on_weights_restored(self, event: WeightsRestored) -> Awaitable[None] | None:
+        """The weights of an earlier snapshot were put in."""
+        return None
+
+    def on_checkpoint_saved(self, event: CheckpointSaved) -> Awaitable[None] | None:
+        """A file was written and is durable."""
+        return None
+
+    def on_checkpoint_failed(self, event: CheckpointFailed) -> Awaitable[None] | None:
+        """A file could not be written."""
+        return None
+
+    def on_subscriber_failed(self, event: SubscriberFailed) -> Awaitable[None] | None:
+        """A subscriber failed, and the run goes on."""
+        return None
+
+    def on_events_dropped(self, event: EventsDropped) -> Awaitable[None] | None:
+        """Events of this subscriber were dropped. A callback's never are."""
+        return None
+
+    def on_run_paused(self, event: RunPaused) -> Awaitable[None] | None:
+        """Compute was asked to pause."""
+        return None
+
+    def on_run_resumed(self, event: RunResumed) -> Awaitable[None] | None:
+        """Compute was asked to go on."""
+        return None
+
+    def on_train_batch_begin(self, event: BatchBegin) -> Awaitable[None] | None:
+        """Keras's other name for `on_batch_begin`."""
+        return self.on_batch_begin(event)
+
+    def on_train_batch_end(self, event: BatchEnd) -> Awaitable[None] | None:
+        """Keras's other name for `on_batch_end`."""
+        return self.on_batch_end(event)
+
+    def on_test_begin(self, event: ValidationBegin) -> Awaitable[None] | None:
+        """Keras's other name for `on_validation_begin`."""
+        return self.on_validation_begin(event)
+
+    def on_test_end(self, event: ValidationEnd) -> Awaitable[None] | None:
+        """Keras's other name for `on_validation_end`."""
+        return self.on_validation_end(event)
+
+
+@overload
+def inline(hook: F, /) -> F: ...
+@overload
+def inline(hook: None = None, /, *, replayable: bool = False) -> Callable[[F], F]: ...
+def inline(hook: Any = None, /, *, replayable: bool = False) -> Any:
+    """Mark a callback's plain hook to run in compute, at the event, on the live model: `@af.inline`.
+
+    `replayable=True` says that it may see a step again, with `event.replay`, after work was undone.
+    """
+    if hook is None:
+        return functools.partial(_inline, replayable=replayable)
+    if not callable(hook) and not isinstance(hook, staticmethod | classmethod):
+        raise TypeError(
+            f"@af.inline marks a hook, or takes replayable= alone: @af.inline(replayable=True); got {hook!r}"
+        )
+    return _inline(hook, replayable=replayable)
+
+
+def _inline(hook: Any, *, replayable: bool) -> Any:
+    function = hook.__func__ if isinstance(hook, staticmethod | classmethod) else hook
+    if is_async(function):
+        raise TypeError(
+            f"@af.inline is for plain hooks: compute cannot await. Write def {function.__name__}(self, event)"
+        )
+    setattr(function, _INLINE, replayable)
+    return hook
+
+
+# --- checks --------------------------------------------------------------------------------------------------------
+
+
+def _hooks() -> dict[str, type[Event]]:
+    """Hook names and their events; users' own events are hooks too, once their class is known."""
+    return {f"on_{snake(kind.__name__)}": kind for kind in kinds_below(Event)}
+
+
+def _line(name: str) -> str:
+    """The line to write for a hook."""
+    kind = _hooks().get(ALIASES.get(name, name))
+    names = [] if kind is None else [f for f in ("epoch", "batch", "step", "logs") if f in kind.__dataclass_fields__]
+    hint = f"  # {', '.join('event.' + f for f in names[-2:])}" if names else ""
+    return f"async def {name}(self, event): …{hint}"
+
+
+def _check_class(cls: type[Callback]) -> None:
+    """Refuse what looks like a hook and is none, or would never be called as meant."""
+    known = _hooks()
+    seen: dict[str, object] = {}
+    for base in reversed(cls.__mro__):  # mixins that are no callbacks included
+        if base is not object and base is not Callback:
+            seen.update({name: value for name, value in vars(base).items() if name.lower().startswith("on")})
+    for name, value in seen.items():
+        function = value.__func__ if isinstance(value, staticmethod | classmethod) else value
+        if name == "on_error" or not callable(function):
+            continue
+        if name not in known and name not in ALIASES:
+            _check_name(cls, name, known)
+            continue
+        try:
+            check_handler(_without_self(value), f"{cls.__name__}.{name}")
+            named = [p for p in inspect.signature(function).parameters if p in ("epoch", "batch", "logs")]
+        except ValueError:
+            named = []
+        except TypeError as error:
+            if "yield" in str(error):
+                raise
+            named = ["?"]
+        if named:
+            given = inspect.signature(function)
+            raise TypeError(
+                f"{cls.__name__}.{name}{given} does not fit: a hook takes one argument, the event. Write {_line(name)}"
+            )
+    for alias, name in ALIASES.items():
+        if alias in seen and name in seen:
+            raise TypeError(f"{cls.__name__} has {name} and {alias}, which are one hook; keep {name}")
+
+
+def _without_self(value: object) -> object:
+    """A hook as it is called, on some object, without calling it."""
+    if isinstance(value, staticmethod):
+        return value.__func__
+    if isinstance(value, classmethod):
+        return functools.partial(value.__func__, object)
+    if inspect.isfunction(value):
+        return functools.partial(value, None)
+    return value
+
+
+def _check_name(cls: type, name: str, known: Iterable[str]) -> None:
+    """A name that is no hook: fine for a method of one's own unless it begins as hooks do."""
+    camel = name.startswith("on") and name[2:3].isupper()
+    if not camel and not name.startswith("on_"):
+        return
+    hook = snake(name)
+    if hook in _NO_EVENT:
+        raise TypeError(f"{cls.__name__}.{name} would never be called: {_NO_EVENT[hook]}")
+    guess = hook if hook in known or hook in ALIASES else nearest(hook, [*known, *ALIASES])
+    if guess is not None:
+        raise TypeError(f"{cls.__name__}.{name} is no hook and would never be called. Write {_line(guess)}")
+    if camel:
+        return
+    raise TypeError(
+        f"{cls.__name__}.{name} is no hook and would never be called; hooks are {', '.join(sorted(known))}. "
+        "Give a method of your own another name, without on_ in front"
+    )
+
+
+# --- as a subscriber -----------------------------------------------------------------------------------------------
+
+
+def subscription_of(callback: object) -> Subscription:
+    """The subscription of a callback: the hooks it overrides, checked.
+
+    Batch events never get lost: at a backlog of 10,000 the source waits.
+
+    Raises:
+        TypeError: it is no `Callback` (the message says what to do), or a hook cannot be called.
+        ValueError: one of its settings is out of range.
+    """
+    if not isinstance(callback, Callback):
+        raise TypeError(_no_callback(callback))
+    owner = type(callback)
+    label = callback.name or owner.__name__
+    if callback.gates not in ("epoch", "batch", "none"):
+        raise ValueError(f"{label}.gates={callback.gates!r} is unknown; choose 'epoch', 'batch' or 'none'")
+    options = {key: getattr(callback, key) for key in ("order", "thread", "timeout", "on_error")}
+    how = How.of(label, {**options, "overflow": "block", "buffer": MOST_LOSSLESS, "name": label})
+    hooks: dict[type[Event], Hook] = {}
+    for name, kind in _hooks().items():
+        found = _overridden(callback, name)
+        for alias in (alias for alias, meant in ALIASES.items() if meant == name):
+            other = _overridden(callback, alias)
+            if other is not None and found is not None:
+                raise TypeError(f"{label} has {name} and {alias}, which are one hook; keep {name}")
+            found = found or other
+        if found is not None:
+            hooks[kind] = _hook(callback, found, kind, f"{label}.{name}")
+    return Subscription(hooks, how, label, source=callback)
+
+
+def _overridden(callback: Callback, name: str) -> Callable[[Any], Any] | None:
+    """The callback's own method of this name, None if it has only the base's."""
+    found: Callable[[Any], Any] | None = getattr(callback, name, None)
+    if found is None or getattr(found, "__func__", found) is getattr(Callback, name, None):
+        return None
+    return found
+
+
+def _hook(callback: Callback, call: Callable[[Any], Any], kind: type[Event], label: str) -> Hook:
+    check_handler(call, label)
+    awaited = is_async(call)
+    replayable: bool | None = getattr(call, _INLINE, None)
+    mode: Mode = "queued"
+    if replayable is not None:
+        if callback.timeout is not None or callback.thread:
+            raise ValueError(f"{label} is inline, so it runs at the event: neither thread= nor timeout= can apply")
+        mode = "inline"
+    elif kind.__mro__ and any(
+        issubclass(kind, gates)
+        for setting, gates in (("epoch", EPOCH_GATES), ("batch", EPOCH_GATES + BATCH_GATES))
+        if setting == callback.gates
+    ):
+        mode = "gate"
+    return Hook(call, awaited, mode, bool(replayable), callback.thread and not awaited, label)
+
+
+def _no_callback(given: object) -> str:
+    if isinstance(given, type) and issubclass(given, Callback):
+        return f"callbacks takes objects; give {given.__name__}(…), not the class"
+    if inspect.iscoroutine(given):
+        given.close()
+        return "callbacks takes Callback objects; drop the () after the function, and subscribe it on a bus"
+    if inspect.isroutine(given) or isinstance(given, functools.partial):
+        name = getattr(given, "__name__", "function")
+        return (
+            f"callbacks takes Callback objects, not the function {name}; subscribe it on a bus: "
+            f"bus.subscribe(af.EpochEnd, {name}), and give bus=bus"
+        )
+    if isinstance(given, str):
+        return f"callbacks takes Callback objects, not names such as {given!r}; asyncfit.callbacks has the shipped ones"
+    kind = type(given)
+    methods = any(callable(getattr(given, hook, None)) for hook in [*_hooks(), *ALIASES])
+    hint = f"let {kind.__name__} inherit from af.Callback" if methods else "subclass af.Callback"
+    return f"callbacks takes Callback objects, not {given!r}; {hint}"
