@@ -22,6 +22,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -93,6 +94,8 @@ class Work:
     interest: Interest = field(default_factory=Interest)
     key: tuple[int, int] = (0, 0)
     inline: InlinePort | None = None
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext
+    """Entered around all computing, in the thread that does it."""
     stepwise: bool = False
 
 

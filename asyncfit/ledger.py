@@ -132,6 +132,7 @@ class Ledger:
         self._logs: Mapping[str, float] = FrozenDict()
 
         self.begun = False  # TrainBegin was published or asked
+        self.compute_ended = False
         self.ended = False  # TrainEnd was published
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None
@@ -150,6 +151,12 @@ class Ledger:
             self._held.append(report)
             if self._asking is None and not self._pumping:
                 self._pump()
+
+    @property
+    def asking(self) -> Event | None:
+        """The event whose gates are out."""
+        event: Event | None = self._asking
+        return event
 
     def _pump(self) -> None:
         self._pumping = True
@@ -206,6 +213,8 @@ class Ledger:
         self.step, self.epoch = report.step, epoch
         if not self._is_open:
             self._open = self._open_state = None
+            if not report.held:
+                self.newest = None
         if report.snapshot is not None:
             self._open, self._open_state = self._view(report.snapshot, report.step, epoch), report.snapshot
         if report.held and not self._is_open:
@@ -415,6 +424,7 @@ class Ledger:
 
     def _take_end(self, report: Any) -> None:
         self.step, self.epoch = report.step, report.epoch
+        self.compute_ended = True
         if report.error is not None and self.error is None:
             self.outcome, self.error = "failed", report.error
         elif report.error is not None:
@@ -488,7 +498,7 @@ class Ledger:
         """Answer with a whole state that nobody can undo, not older than this call."""
         if self._is_open:
             reply(self._open)
-        elif self.ended or (self._end_sent and self._asking is not None):
+        elif self.compute_ended:
             reply(self.newest)
         else:
             self._waiting.append(reply)

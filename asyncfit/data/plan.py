@@ -153,9 +153,7 @@ class FitPlan:
             return FitData(train, None)
         steps = _steps(len(validation[0]), self.validation_batch_size, self.validation_steps)
         size = self.validation_batch_size
-        return FitData(
-            train, ArrayData(*validation, batch_size=size, steps_per_epoch=steps, as_given=self.own_model)
-        )
+        return FitData(train, ArrayData(*validation, batch_size=size, steps_per_epoch=steps, as_given=self.own_model))
 
 
 def plan_fit(
@@ -238,9 +236,7 @@ def plan_evaluate(
     return _pass(rows, batch_size, steps, own_model=own_model)
 
 
-def plan_predict(
-    x: object, *, batch_size: object = 32, steps: object = None, own_model: bool = False
-) -> PassPlan:
+def plan_predict(x: object, *, batch_size: object = 32, steps: object = None, own_model: bool = False) -> PassPlan:
     """Check what `predict` was given, as far as that is quick. `steps` batches at most."""
     return _pass(Rows(take_in("x", x)), batch_size, steps, own_model=own_model)
 
@@ -262,9 +258,7 @@ def _implied(samples: int, steps: int | None) -> int:
     return 32 if steps is None else -(-samples // steps)
 
 
-def _take_in(
-    names: tuple[str, str, str], x: object, y: object, weight: object, *, own_model: bool, what: str
-) -> Rows:
+def _take_in(names: tuple[str, str, str], x: object, y: object, weight: object, *, own_model: bool, what: str) -> Rows:
     of_x = take_in(names[0], x)
     if y is None and not own_model:
         raise InvalidInput(
@@ -315,5 +309,3 @@ def _read(rows: Rows, *, own_model: bool) -> Rows:
     for given in loaded.all():
         check_finite(given.name, given.loaded, as_given=own_model)
     return loaded
-
-

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections import deque
 
+import anyio
+import anyio.lowlevel
+
 from ..compute import Compute, Work
 from ..protocol import Command, Report
+from .base import Wakeup, Worker
 
-__all__ = ["Loopback"]
+__all__ = ["Loopback", "LoopbackExecutor", "LoopbackWorker"]
 
 
 class Loopback:
@@ -41,10 +45,49 @@ class Loopback:
     def step(self) -> None:
         """Run until the next batch, or to where it can do nothing without a command."""
         try:
-            self._waiting = next(self._steps)
+            with self.compute.work.around():
+                self._waiting = next(self._steps)
         except StopIteration:
             self.over = True
 
     def close(self) -> None:
         self._steps.close()
         self.over = True
+
+
+class LoopbackWorker:
+    """Compute on the loop itself: it moves a step each time the run waits, so that the order of all things is fixed."""
+
+    def __init__(self, work: Work) -> None:
+        self._loopback = Loopback(work)
+        self.reports = self._loopback.reports
+        self.progress = self._loopback.compute.progress
+        self._wakeup = Wakeup()
+
+    def send(self, command: Command) -> None:
+        self._loopback.send(command)
+        self._wakeup.set()
+
+    async def wait(self) -> None:
+        if self._loopback.ready:
+            await anyio.lowlevel.checkpoint()
+            if self._loopback.ready:
+                self._loopback.step()
+        else:
+            await self._wakeup.wait()
+
+    def wake(self) -> None:
+        self._wakeup.set()
+
+    async def aclose(self) -> None:
+        self._loopback.close()
+        self._wakeup.close()
+
+
+class LoopbackExecutor:
+    """Runs a `fit` without a thread, one batch each time the loop comes by. For tests: compute holds the loop."""
+
+    name = "loopback"
+
+    def start(self, work: Work) -> Worker:
+        return LoopbackWorker(work)

@@ -131,7 +131,7 @@ class ELU(Activation):
         ]
 
     def backward(self, z: Array, y: Array, dy: Array, work: Workspace) -> list[Call]:
-        slope = work.like(dy)    # y + 1 below 0, and 1 above
+        slope = work.like(dy)  # y + 1 below 0, and 1 above
         return [
             partial(np.minimum, y, scalar(0, y), out=slope),
             partial(np.add, slope, scalar(1, y), slope),

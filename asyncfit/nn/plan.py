@@ -65,7 +65,7 @@ class Plan:
         self._enter: list[Call] = []
         training = grads_of is not None
         grads = [grads_of(layer) if grads_of else {} for layer in layers]
-        wanted = [any(grads[:i]) for i in range(len(layers) + 1)]    # does anybody before boundary i learn?
+        wanted = [any(grads[:i]) for i in range(len(layers) + 1)]  # does anybody before boundary i learn?
         orders = [order_of(layers, i, training) for i in range(len(layers))]
 
         output = layers[-1].output_shape

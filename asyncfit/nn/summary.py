@@ -12,10 +12,7 @@ HEADS = ("Layer (type)", "Output Shape", "Param #")
 
 
 def summary_lines(name: str, layers: Sequence[Layer], trained: int, fixed: int) -> list[str]:
-    rows = [
-        (f"{layer.name} ({type(layer).__name__})", shape_text(layer), params_text(layer))
-        for layer in layers
-    ]
+    rows = [(f"{layer.name} ({type(layer).__name__})", shape_text(layer), params_text(layer)) for layer in layers]
     widths = [max(len(text) for text in column) for column in zip(HEADS, *rows, strict=True)]
 
     def rule(left: str, middle: str, right: str, bar: str) -> str:

@@ -43,7 +43,7 @@ class Workspace:
         if index == len(self._blocks):
             self._blocks.append(np.empty(0, dtype))
         block = self._blocks[index]
-        if block.dtype != dtype or block.size < size:    # plans made before keep the smaller block that they bound
+        if block.dtype != dtype or block.size < size:  # plans made before keep the smaller block that they bound
             block = self._blocks[index] = np.empty(size, dtype)
         return block[:size].reshape(shape)
 

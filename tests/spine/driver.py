@@ -96,6 +96,8 @@ class Driver:
     asked_keys: set[tuple[Any, ...]] = field(default_factory=set)
     asking: Any = None
     lock_step: bool = False
+    _trained_at_stop: int = -1
+    _era_at_stop: int = 0
 
     def __post_init__(self) -> None:
         setup = self.setup
@@ -227,10 +229,10 @@ class Driver:
         if compute._holds:
             assert compute._begun - compute._holds[0].begun <= max(self.max_ahead, 1)
         if compute._stop:
-            trained = getattr(self, "_trained_at_stop", None)
-            if trained is None:
+            trained = self._trained_at_stop
+            if trained < 0:
                 self._trained_at_stop, self._era_at_stop = compute._begun, compute._era
             elif self._era_at_stop == compute._era:
                 assert compute._begun <= trained + 1, "no batch is begun after a stop was read"
         else:
-            self._trained_at_stop = None
+            self._trained_at_stop = -1

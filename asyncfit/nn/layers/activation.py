@@ -28,7 +28,7 @@ class Activation(Layer):
         self.activation = activations.get(activation)
 
     def passes(self, training: bool) -> bool:
-        return True    # the plan itself puts a layer's activation behind it
+        return True  # the plan itself puts a layer's activation behind it
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"activation": self.activation.name}

@@ -37,7 +37,7 @@ class Loss(CheckedKeywords):
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         off = {"reduction": "sum_over_batch_size", "axis": -1, "ignore_class": None}
-        if config.get("reduction") in ("auto", "sum_over_batch_size", "mean"):    # "auto" is how Keras 2 says it
+        if config.get("reduction") in ("auto", "sum_over_batch_size", "mean"):  # "auto" is how Keras 2 says it
             config = {**config, "reduction": "sum_over_batch_size"}
         made = cls(**plain_config(cls, config, ignored=("name", "fn", "dtype"), off=off))
         assert isinstance(made, cls)

@@ -83,11 +83,11 @@ class BinaryCrossentropy(Loss):
                 call()
             copysign(z, minus, rest)
             exp(rest, rest)
-            log1p(rest, rest)                 # log(1 + e^−|z|)
+            log1p(rest, rest)  # log(1 + e^−|z|)
             maximum(z, zero, out=above)
             subtract(z, above, below)
             subtract(below, rest, below)
-            exp(below, p)                     # log p = min(z, 0) − log(1 + e^−|z|)
+            exp(below, p)  # log p = min(z, 0) − log(1 + e^−|z|)
             targets = t
             if weighted:
                 targets = multiply(t, w, weighed_t)
@@ -115,7 +115,7 @@ class BinaryCrossentropy(Loss):
                 call()
             np.clip(y, low, high, out=p)
             np.subtract(one, p, q)
-            if grad is not None:                  # w (p − t) / (p q n), and 0 where the clip has cut
+            if grad is not None:  # w (p − t) / (p q n), and 0 where the clip has cut
                 np.multiply(p, q, a)
                 np.subtract(p, t, grad)
                 np.divide(grad, a, grad)
@@ -127,7 +127,7 @@ class BinaryCrossentropy(Loss):
             np.log(q, q)
             np.subtract(p, q, p)
             np.multiply(p, t, p)
-            np.add(p, q, p)                       # t log p + (1 − t) log q
+            np.add(p, q, p)  # t log p + (1 − t) log q
             return -float(w.dot(p)) / count
 
         return value
@@ -206,7 +206,7 @@ class CategoricalCrossentropy(Loss):
             np.add.reduce(y, -1, out=sums, keepdims=True)
             np.divide(y, sums, share)
             np.clip(share, low, high, out=p)
-            if grad is not None:                  # g = −t/p by the shares; by y it is (g − Σ g·share) / Σ y
+            if grad is not None:  # g = −t/p by the shares; by y it is (g − Σ g·share) / Σ y
                 np.equal(share, p, inside)
                 np.divide(t, p, grad)
                 np.multiply(grad, inside, grad)
@@ -249,9 +249,7 @@ def rows_of(array: Array) -> Array:
     return found
 
 
-def binary_crossentropy(
-    y_true: Array, y_pred: Array, from_logits: bool = False, label_smoothing: float = 0.0
-) -> Array:
+def binary_crossentropy(y_true: Array, y_pred: Array, from_logits: bool = False, label_smoothing: float = 0.0) -> Array:
     """−t·log p − (1 − t)·log(1 − p), mean over the last axis: one value for each prediction."""
     t, y = pair(y_true, y_pred)
     t = t * (1 - label_smoothing) + label_smoothing / 2

@@ -1,0 +1,132 @@
+"""What stands behind `event.stop()`, `event.set_learning_rate()` and the like, for each way of getting an event."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .errors import GateReleased, InvalidInput
+from .mailbox import handling
+from .protocol import Decision, StopAsked, Update
+from .snapshot import Snapshot
+
+__all__ = ["GateControl", "LateControl", "checked_rate", "checked_reason"]
+
+
+def checked_rate(value: object) -> float:
+    """A learning rate as a float.
+
+    Raises:
+        InvalidInput: it is no finite number of at least 0.
+    """
+    try:
+        rate = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        rate = math.nan
+    if isinstance(value, bool | str) or not math.isfinite(rate) or rate < 0:
+        raise InvalidInput(f"a learning rate is a finite number of at least 0, not {value!r}")
+    return rate
+
+
+def checked_reason(reason: object) -> str:
+    """A reason, which must be text."""
+    if not isinstance(reason, str):
+        raise TypeError(f"a reason is text, not {reason!r}")
+    return reason
+
+
+def _checked_logs(logs: Mapping[str, object]) -> dict[str, float]:
+    checked: dict[str, float] = {}
+    for name, value in logs.items():
+        try:
+            checked[name] = float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            raise InvalidInput(f"add_logs({name}=…) takes numbers, not {value!r}") from None
+    return checked
+
+
+class LateControl:
+    """For those who hold no gate: a stop is a request from outside, and nothing else is possible."""
+
+    def __init__(self, stop: Callable[[StopAsked], None]) -> None:
+        self._stop = stop
+
+    def stop(self, reason: str, resumable: bool) -> None:
+        mailbox = handling.get()
+        self._stop(StopAsked("run" if mailbox is None else mailbox.name, checked_reason(reason), bool(resumable)))
+
+    def _refuse(self, what: str) -> GateReleased:
+        return GateReleased(
+            f"{what} must be asked for while a gate holds the event: subscribe with gate=True (a Callback's epoch, "
+            "validation and train hooks are gates), and ask before the handler returns"
+        )
+
+    def set_learning_rate(self, value: float) -> None:
+        raise self._refuse("set_learning_rate()")
+
+    def set_weights(self, snapshot: object) -> None:
+        raise self._refuse("set_weights()")
+
+    def restore_at_end(self, snapshot: object) -> None:
+        raise self._refuse("restore_at_end()")
+
+    def add_logs(self, logs: Mapping[str, float]) -> None:
+        raise self._refuse("add_logs()")
+
+
+class GateControl:
+    """For one handler that holds one event: gathers what it asks for, until it is released.
+
+    Attributes:
+        decision: what was asked for so far.
+    """
+
+    __slots__ = ("_late", "_model", "_name", "_schedule", "decision", "released")
+
+    def __init__(self, name: str, late: LateControl, model: object, schedule: str | None) -> None:
+        self.decision = Decision()
+        self.released = False
+        self._name = name
+        self._late = late
+        self._model = model
+        self._schedule = schedule
+
+    def stop(self, reason: str, resumable: bool) -> None:
+        if self.released:
+            self._late.stop(reason, resumable)
+        else:
+            self.decision.stops.append(StopAsked(self._name, checked_reason(reason), bool(resumable)))
+
+    def set_learning_rate(self, value: float) -> None:
+        rate = checked_rate(value)
+        if self._schedule is not None:
+            raise InvalidInput(self._schedule)
+        if self.released:
+            self._late.set_learning_rate(value)
+        self.decision.rate = Update(self._name, rate)
+
+    def set_weights(self, snapshot: object) -> None:
+        state = self._state_of(snapshot, "set_weights")
+        if self.released:
+            self._late.set_weights(snapshot)
+        self.decision.weights = state
+
+    def restore_at_end(self, snapshot: object) -> None:
+        state = self._state_of(snapshot, "restore_at_end")
+        if self.released:
+            self._late.restore_at_end(snapshot)
+        self.decision.restore = state
+
+    def add_logs(self, logs: Mapping[str, float]) -> None:
+        checked = _checked_logs(logs)
+        if self.released:
+            self._late.add_logs(logs)
+        self.decision.logs.update(checked)
+
+    def _state_of(self, snapshot: Any, what: str) -> Update:
+        if not isinstance(snapshot, Snapshot):
+            raise TypeError(f"{what}() takes a snapshot, such as an event.model of this run, not {snapshot!r}")
+        if snapshot._model is not self._model:
+            raise InvalidInput(f"{what}() takes a snapshot of the model that is trained, not one of another model")
+        return Update(self._name, snapshot._state, snapshot.step)

@@ -1,0 +1,523 @@
+"""Brings a run's events to its subscribers: a mailbox and a task for each, gates in groups, inline handlers, time.
+
+The ledger decides what is published and asked; this file decides who gets it. One `Delivery` serves one run. All of
+it happens on the run's loop, but for `Inline`, which compute calls in its own thread.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import anyio.abc
+
+from .bus import EventBus
+from .control import GateControl, LateControl, checked_rate, checked_reason
+from .events import (
+    BatchBegin,
+    BatchEnd,
+    EpochBegin,
+    EpochEnd,
+    Event,
+    SubscriberFailed,
+    TrainBegin,
+    TrainEnd,
+    ValidationBegin,
+    ValidationEnd,
+)
+from .mailbox import Mailbox, clock
+from .protocol import Decision, Interest, StopAsked
+from .streams import EventStream
+from .subscriptions import Filter, Hook, SubscriberStats, Subscription
+
+__all__ = ["HELD", "Delivery", "Inline"]
+
+HELD = (5.0, 30.0, 300.0)
+"""A gate that has held its event for so many seconds is logged, with where its handler is suspended."""
+
+BOUNDARY = (TrainBegin, EpochBegin, ValidationBegin, ValidationEnd, EpochEnd)
+
+_logger = logging.getLogger("asyncfit")
+
+
+@dataclass
+class Owner:
+    """What the run lets its delivery do."""
+
+    answered: Callable[[Event, Decision, BaseException | None], None]
+    failed: Callable[[BaseException], None]
+    also_failed: Callable[[BaseException], None]
+    publish: Callable[[Event], None]
+    interrupted: Callable[[], None]
+    throttle: Callable[[bool], None]
+    listen: Callable[[Interest], None]
+    late: LateControl
+    model: Any = None
+    schedule: str | None = None
+
+
+class Delivery:
+    """The subscribers of one run. A `Home` of their mailboxes and a `Listener` of the bus."""
+
+    def __init__(self, owner: Owner, subscriptions: Iterable[Subscription], bus: EventBus | None) -> None:
+        self._owner = owner
+        self._bus = bus
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._boxes: dict[Subscription, Mailbox] = {}
+        self._order: list[Subscription] = []
+        self._streams: dict[Subscription, Any] = {}
+        self._past: list[Subscription] = []
+        self._queued: dict[type[Event], list[Mailbox]] = {}
+        self._gates: dict[type[Event], list[Mailbox]] = {}
+        self._round: _Round | None = None
+        self._full: set[Mailbox] = set()
+        self._timer_due = anyio.Event()
+        self._over = False
+        self.inline = Inline(self)
+        for subscription in subscriptions:
+            self._add(subscription)
+        if bus is not None:
+            for subscription in bus.subscriptions:
+                self._add(subscription)
+            bus._attach(self)
+
+    # --- who listens -------------------------------------------------------------------------------------------------
+
+    def _add(self, subscription: Subscription) -> None:
+        if subscription in self._order or subscription.cancelled:
+            return
+        self._order.append(subscription)
+        if any(hook.mode != "inline" for hook in subscription._hooks.values()):
+            box = Mailbox(subscription, self)
+            self._boxes[subscription] = box
+            if self._tasks is not None and box.pumped:
+                self._tasks.start_soon(box.pump, name=f"asyncfit: {box.name}")
+        self._changed()
+
+    def subscribed(self, subscription: Subscription) -> None:
+        """A subscription came to the bus, or to the run."""
+        if not self._over:
+            self._add(subscription)
+            self._owner.listen(self.interest())
+
+    def unsubscribed(self, subscription: Subscription) -> None:
+        """One was cancelled; its mailbox closes itself."""
+        if subscription in self._order:
+            self._order.remove(subscription)
+            self._past.append(subscription)
+        self._changed()
+        if not self._over:
+            self._owner.listen(self.interest())
+
+    def _changed(self) -> None:
+        self._queued.clear()
+        self._gates.clear()
+        self.inline.changed([s for s in self._order if any(h.mode == "inline" for h in s._hooks.values())])
+        self._timer_due.set()
+
+    def _route(self, kind: type[Event]) -> None:
+        queued: list[Mailbox] = []
+        gates: list[Mailbox] = []
+        for subscription in self._order:
+            hook = subscription.handler_for(kind)
+            box = self._boxes.get(subscription)
+            if hook is not None and box is not None and hook.mode != "inline":
+                (gates if hook.mode == "gate" else queued).append(box)
+        self._queued[kind], self._gates[kind] = queued, gates
+
+    def gated(self, kind: type[Event]) -> bool:
+        """Whether somebody gates this kind of event now."""
+        if kind not in self._gates:
+            self._route(kind)
+        return bool(self._gates[kind])
+
+    def interest(self) -> Interest:
+        """What compute has to report and to hold for those who listen now."""
+        boundary = snapshot_boundary = snapshot_end = validation = inline = lockstep = False
+        hold = {BatchBegin: 0, BatchEnd: 0}
+        tell = {BatchBegin: 0, BatchEnd: 0}
+        snapshot_batch = 0
+        for subscription in self._order:
+            how = subscription.how
+            hooks = [(kind, subscription.handler_for(kind)) for kind in (*BOUNDARY, BatchBegin, BatchEnd, TrainEnd)]
+            for kind, hook in hooks:
+                if hook is None:
+                    continue
+                if hook.mode == "inline":
+                    inline = True
+                    lockstep |= not hook.replayable
+                    continue
+                if kind is TrainEnd:
+                    snapshot_end |= hook.mode == "gate" or how.snapshots
+                elif kind is BatchBegin or kind is BatchEnd:
+                    mine = hold if hook.mode == "gate" else tell
+                    mine[kind] = math.gcd(mine[kind], how.every)
+                    if how.snapshots and kind is BatchEnd:
+                        snapshot_batch = math.gcd(snapshot_batch, how.every)
+                else:
+                    boundary |= hook.mode == "gate"
+                    snapshot_boundary |= how.snapshots
+                    validation |= kind is ValidationBegin
+        return Interest(
+            hold_boundary=boundary,
+            hold_batch_begin=hold[BatchBegin],
+            hold_batch_end=hold[BatchEnd],
+            batch_begin=math.gcd(hold[BatchBegin], tell[BatchBegin]),
+            batch_end=math.gcd(hold[BatchEnd], tell[BatchEnd]),
+            validation_begin=validation,
+            snapshot_boundary=snapshot_boundary,
+            snapshot_batch=snapshot_batch,
+            snapshot_end=snapshot_end,
+            inline=inline,
+            lockstep=lockstep,
+        )
+
+    def statistics(self) -> list[SubscriberStats]:
+        """One entry for each that is or was subscribed in this run."""
+        return [s.statistics() if s in self._boxes else self.inline.statistics(s) for s in (*self._order, *self._past)]
+
+    # --- what the ledger wants ---------------------------------------------------------------------------------------
+
+    def publish(self, event: Event) -> None:
+        """Give `event` to all who are not asked about it, and to gates that did not hold it."""
+        kind = event.__class__
+        queued = self._queued.get(kind)
+        if queued is None:
+            self._route(kind)
+            queued = self._queued[kind]
+        if getattr(event, "_model", None) is None:
+            for box in queued:
+                box.put(event)
+        else:
+            bare = None
+            for box in queued:
+                if box.subscription.how.snapshots:
+                    box.put(event)
+                else:
+                    bare = bare or event._replace()._attach(self._owner.late, None)
+                    box.put(bare)
+        gates = self._gates[kind]
+        if gates:
+            asked = self._round.asked if self._round is not None and self._round.seq == event.seq else ()
+            for box in gates:
+                if box not in asked:
+                    box.put(event)
+
+    def ask(self, event: Event) -> None:
+        """Ask the gates of `event`, group after group; `Owner.answered` gets one merged decision."""
+        if event.__class__ not in self._gates:
+            self._route(event.__class__)
+        self._round = _Round(self, event, self._gates[event.__class__])
+        self._timer_due.set()
+        self._round.advance()
+
+    def abandon(self) -> None:
+        """The run no longer waits for the gates that are out."""
+        if self._round is not None:
+            self._round.release()
+
+    # --- tasks and time ----------------------------------------------------------------------------------------------
+
+    async def serve(self, tasks: anyio.abc.TaskGroup) -> None:
+        """From now on each subscriber has its task."""
+        self._tasks = tasks
+        for box in self._boxes.values():
+            if box.pumped:
+                tasks.start_soon(box.pump, name=f"asyncfit: {box.name}")
+        tasks.start_soon(self._watch, name="asyncfit: timer")
+
+    async def _watch(self) -> None:
+        """End deliveries that are overdue, and tell of gates that hold for long: one task, asleep until then."""
+        while True:
+            now = clock()
+            due = now + 3600.0
+            for box in list(self._boxes.values()):
+                if box.overdue(now):
+                    box.expire()
+                due = min(due, box.next_check(now))
+            if self._round is not None:
+                due = min(due, self._round.report_long(now))
+            self._timer_due = anyio.Event()
+            with anyio.move_on_after(max(0.0, due - now)):
+                await self._timer_due.wait()
+
+    async def drain(self) -> None:
+        """Nothing more will come: wait until every task has delivered what it has. Streams are not waited for."""
+        self._over = True
+        for box in list(self._boxes.values()):
+            box.end()
+        for stream in self.streams():
+            stream.finish()
+        for box in list(self._boxes.values()):
+            if box.pumped:
+                await box.drained()
+
+    def close(self) -> list[str]:
+        """Deliver nothing more. Returns the names of those who still had something."""
+        self._over = True
+        late = [box.name for box in self._boxes.values() if box.pumped and not box.idle]
+        for box in list(self._boxes.values()):
+            if box.pumped:
+                box.close()
+        if self._bus is not None:
+            self._bus._detach(self)
+            self._bus = None
+        return late
+
+    # --- streams of the run ------------------------------------------------------------------------------------------
+
+    def add_stream(self, subscription: Subscription, stream: Any) -> None:
+        self._streams[subscription] = stream
+
+    def streams(self) -> list[EventStream[Any]]:
+        return [s for s in (ref() for ref in self._streams.values()) if s is not None]
+
+    def close_streams(self) -> None:
+        """The block of the run is left: whoever still iterates has come to the end."""
+        for stream in self.streams():
+            stream.close()
+
+    # --- what mailboxes tell -----------------------------------------------------------------------------------------
+
+    def failed(self, mailbox: Mailbox, error: BaseException, event: Event | None) -> None:
+        """A handler raised where no gate is held: the run fails, as of now."""
+        if mailbox.subscription.is_stream:
+            ref = self._streams.get(mailbox.subscription)
+            stream = None if ref is None else ref()
+            if stream is not None:
+                stream.fail(error)
+                return
+        self._owner.failed(error)
+
+    def report_failure(self, mailbox: Mailbox, error: BaseException, event: Event | None) -> None:
+        if not isinstance(event, SubscriberFailed):  # else one that fails at these would never come to rest
+            self._owner.publish(SubscriberFailed(name=mailbox.name, error=error))
+
+    def interrupted(self, mailbox: Mailbox) -> None:
+        self._owner.interrupted()
+
+    def on_full(self, mailbox: Mailbox, full: bool) -> None:
+        before = bool(self._full)
+        (self._full.add if full else self._full.discard)(mailbox)
+        if bool(self._full) != before:
+            self._owner.throttle(full)
+
+    def closed(self, mailbox: Mailbox) -> None:
+        if mailbox.subscription in self._order and not self._over:
+            self.unsubscribed(mailbox.subscription)
+
+
+class _Round:
+    """One event on its way through its gates: group after group by `order`."""
+
+    def __init__(self, delivery: Delivery, event: Event, boxes: list[Mailbox]) -> None:
+        self._delivery = delivery
+        self._event = event
+        self._model = getattr(event, "_model", None)
+        self.seq = event.seq
+        self._place = {box: place for place, box in enumerate(boxes)}
+        self._groups = [
+            [box for box in boxes if box.subscription.how.order == order]
+            for order in sorted({box.subscription.how.order for box in boxes})
+        ]
+        self._out: dict[Mailbox, GateControl] = {}
+        self._done: list[tuple[int, Decision]] = []
+        self._errors: list[tuple[int, BaseException]] = []
+        self._decision = Decision()
+        self.asked: set[Mailbox] = set()
+        self._since = clock()
+        self._told = 0
+        self._active = True
+
+    def advance(self) -> None:
+        """Start the next group; when there is none, answer."""
+        while self._active and not self._out:
+            for _, decision in sorted(self._done, key=lambda entry: entry[0]):
+                self._decision.merge(decision)
+            if self._done and self._decision.logs:
+                logs = type(self._event.logs)({**self._event.logs, **self._decision.logs})  # type: ignore[attr-defined]
+                self._event = self._event._replace(logs=logs)
+            self._done = []
+            if self._errors or not self._groups:
+                self._finish()
+                return
+            owner = self._delivery._owner
+            for box in self._groups.pop(0):
+                control = GateControl(box.name, owner.late, owner.model, owner.schedule)
+                event = self._event._replace()._attach(control, self._model)
+                self.asked.add(box)
+                if box.put_gate(event, self._answered) is not None:
+                    self._out[box] = control
+
+    def _answered(self, box: Mailbox, error: BaseException | None) -> None:
+        control = self._out.pop(box, None)
+        if control is None:
+            return
+        control.released = True
+        if not self._active:
+            if error is not None:
+                self._delivery._owner.also_failed(error)
+            return
+        if error is not None:
+            self._errors.append((self._place[box], error))
+        else:
+            self._done.append((self._place[box], control.decision))
+        if not self._out:
+            self.advance()
+
+    def _finish(self) -> None:
+        self._active = False
+        error = None
+        if self._errors:
+            (_, error), *others = sorted(self._errors, key=lambda entry: entry[0])
+            for _, other in others:
+                self._delivery._owner.also_failed(other)
+            for group in self._groups:  # they do not start, and hear of it no other way
+                self.asked.update(group)
+        self._delivery._owner.answered(self._event, self._decision, error)
+
+    def release(self) -> None:
+        self._active = False
+        for control in self._out.values():
+            control.released = True
+
+    def report_long(self, now: float) -> float:
+        """Log if a gate has held for long; when to look again."""
+        if not self._active or self._told >= len(HELD):
+            return math.inf
+        held = now - self._since
+        if held >= HELD[self._told]:
+            while self._told < len(HELD) and held >= HELD[self._told]:
+                self._told += 1
+            for box in self._out:
+                where = box.where() or (
+                    "it iterates" if box.subscription.is_stream else "waiting for its turn behind earlier events"
+                )
+                _logger.warning("%s holds %s for %.0f s now: %s", box.name, _named(self._event), held, where)
+        return self._since + HELD[self._told] if self._told < len(HELD) else math.inf
+
+
+def _named(event: Event) -> str:
+    numbers = [f"{name} {getattr(event, name)}" for name in ("epoch", "step") if hasattr(event, name)]
+    return f"{event.type}({', '.join(numbers)}) of run {event.run_id}"
+
+
+# --- inline handlers -------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _InlineStats:
+    delivered: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+
+
+class InlineControl:
+    """For inline handlers: compute does what they ask for when they have returned."""
+
+    def __init__(self, name: str, decision: Decision, model: object, schedule: str | None) -> None:
+        self._gate = GateControl(name, LateControl(lambda asked: None), model, schedule)
+        self._gate.decision = decision
+        self._name = name
+
+    def stop(self, reason: str, resumable: bool) -> None:
+        self._gate.decision.stops.append(StopAsked(self._name, checked_reason(reason), bool(resumable)))
+
+    def set_learning_rate(self, value: float) -> None:
+        self._gate.set_learning_rate(checked_rate(value))
+
+    def set_weights(self, snapshot: object) -> None:
+        self._gate.set_weights(snapshot)
+
+    def restore_at_end(self, snapshot: object) -> None:
+        raise TypeError(
+            "restore_at_end() is for gates: an inline handler runs in compute, which does not decide the end"
+        )
+
+    def add_logs(self, logs: Mapping[str, float]) -> None:
+        self._gate.add_logs(logs)
+
+
+@dataclass
+class Inline:
+    """The port through which compute calls inline handlers, in its own thread, on the live model."""
+
+    delivery: Delivery
+    trainable: Any = None
+    run_id: str = ""
+    attempt: int = 0
+    _subscriptions: list[Subscription] = field(default_factory=list)
+    _found: dict[type[Event], list[tuple[Subscription, Hook]]] = field(default_factory=dict)
+    _filters: dict[Subscription, Filter | None] = field(default_factory=dict)
+    _stats: dict[Subscription, _InlineStats] = field(default_factory=dict)
+
+    def changed(self, subscriptions: list[Subscription]) -> None:
+        for subscription in subscriptions:
+            self._stats.setdefault(subscription, _InlineStats())
+            self._filters.setdefault(subscription, Filter.of(subscription.how))
+        self._subscriptions = subscriptions
+        self._found = {}
+
+    def _handlers(self, kind: type[Event]) -> list[tuple[Subscription, Hook]]:
+        found = self._found.get(kind)
+        if found is None:
+            pairs = [(s, s.handler_for(kind)) for s in self._subscriptions]
+            found = [(s, hook) for s, hook in pairs if hook is not None and hook.mode == "inline"]
+            self._found[kind] = found
+        return found
+
+    def call(self, kind: type[Event], now: float, values: Mapping[str, Any], replay: bool) -> Decision | None:
+        handlers = self._handlers(kind)
+        if not handlers:
+            return None
+        decision = Decision()
+        owner = self.delivery._owner
+        made: Any = kind
+        for subscription, hook in handlers:
+            event = made(run_id=self.run_id, attempt=self.attempt, time=now, **values)
+            passes = self._filters[subscription]
+            if passes is not None and not passes.passes(event):
+                continue
+            control = InlineControl(subscription.name, decision, owner.model, owner.schedule)
+            event._attach(control, self.trainable)
+            object.__setattr__(event, "_replay", replay)
+            stats = self._stats[subscription]
+            began = clock()
+            try:
+                hook.call(event)
+            except BaseException as error:
+                stats.errors += 1
+                error.add_note(f"in {subscription.name}, inline, at {_named(event)}")
+                if subscription.how.on_error == "raise" or not isinstance(error, Exception):
+                    raise
+                _logger.exception("%s failed", subscription.name)
+                if subscription.how.on_error == "detach":
+                    self._subscriptions = [s for s in self._subscriptions if s is not subscription]
+                    self._found = {}
+            finally:
+                stats.seconds += clock() - began
+                stats.delivered += 1
+        asked = decision.stops or decision.rate or decision.weights or decision.logs
+        return decision if asked else None
+
+    def state(self) -> list[Any]:
+        """What replayable callbacks keep, so that it can be put back when work is undone."""
+        return [copy.deepcopy(dict(s.source.state_dict())) for s in self._stateful()]
+
+    def load_state(self, state: list[Any]) -> None:
+        for subscription, kept in zip(self._stateful(), state, strict=False):
+            subscription.source.load_state_dict(copy.deepcopy(kept))
+
+    def _stateful(self) -> list[Any]:
+        return [s for s in self._subscriptions if hasattr(s.source, "state_dict")]
+
+    def statistics(self, subscription: Subscription) -> SubscriberStats:
+        stats = self._stats.get(subscription, _InlineStats())
+        return SubscriberStats(
+            name=subscription.name, mode="inline", delivered=stats.delivered, errors=stats.errors, seconds=stats.seconds
+        )

@@ -1,0 +1,89 @@
+"""Compute in a thread of this process: the default.
+
+Reports gather in a queue. The loop is woken when one matters at once (a hold, a boundary, the end), when compute is
+about to wait, and else at most every `GATHER` seconds: waking it for each batch costs more than a small batch.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+from ..compute import Compute, Work
+from ..protocol import BatchBegun, BatchDone, Command, Report
+from .base import Wakeup, Worker
+
+__all__ = ["ThreadExecutor", "ThreadWorker"]
+
+GATHER = 0.005
+
+
+class ThreadWorker:
+    """A thread that steps compute."""
+
+    def __init__(self, work: Work) -> None:
+        self.reports: deque[Report] = deque()
+        self._compute = Compute(work, self._report)
+        self.progress = self._compute.progress
+        self._wakeup = Wakeup()
+        self._woken = 0.0
+        self._commanded = threading.Event()
+        self._abandoned = False
+        self._thread = threading.Thread(target=self._run, name="asyncfit compute", daemon=True)
+        self._thread.start()
+
+    # --- in the thread ---
+
+    def _run(self) -> None:
+        with self._compute.work.around():
+            self._step_through()
+
+    def _step_through(self) -> None:
+        steps = self._compute.run()
+        inbox, commanded = self._compute.inbox, self._commanded
+        for _ in steps:  # it has come to where it needs a command
+            self._wakeup.set()
+            while not inbox:
+                if self._abandoned:
+                    return steps.close()
+                commanded.wait()
+                commanded.clear()
+        self._wakeup.set()
+
+    def _report(self, report: Report) -> None:
+        self.reports.append(report)
+        if report.__class__ in _OFTEN and not report.held:
+            if 0.0 <= report.time - self._woken < GATHER:
+                return
+            self._woken = report.time
+        self._wakeup.set()
+
+    # --- on the loop ---
+
+    def send(self, command: Command) -> None:
+        self._compute.inbox.append(command)
+        self._commanded.set()
+
+    async def wait(self) -> None:
+        await self._wakeup.wait()
+
+    def wake(self) -> None:
+        self._wakeup.set()
+
+    async def aclose(self) -> None:
+        self._abandoned = True
+        self._commanded.set()
+        self._thread.join()  # it has answered End, or waits for a command: it ends at once
+        self._wakeup.close()
+
+
+_OFTEN = (BatchBegun, BatchDone)
+
+
+class ThreadExecutor:
+    """A thread for each run."""
+
+    name = "thread"
+
+    def start(self, work: Work) -> Worker:
+        return ThreadWorker(work)

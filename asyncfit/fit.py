@@ -1,0 +1,172 @@
+"""What `fit` returns: await it, enter it, or start it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import anyio
+import anyio.abc
+
+from .errors import NotStarted
+from .history import History
+from .jobs import Job, running_library
+from .run import Run
+
+__all__ = ["Fit"]
+
+_kept: set[asyncio.Task[None]] = set()
+"""Runs that the loop owns: asyncio itself holds its tasks only weakly."""
+
+
+class Fit(Job[History]):
+    """A run that has not begun. `await` it for its `History`, enter it for the live `Run`, or `start` it.
+
+    It is a coroutine: `asyncio.run`, `create_task`, `start_soon` and nurseries take it too, and `blocking()` runs it
+    in a plain script.
+    """
+
+    def __init__(self, what: str, begin: Callable[[], Run]) -> None:
+        super().__init__(what, self._run_here)
+        self._begin = begin
+        self._host: _TaskHost | _GroupHost | None = None
+
+    async def _run_here(self) -> History:
+        return await self._begin()._hosted()
+
+    async def start(self, task_group: Any = None) -> Run:
+        """Start the run and return the handle to it; nothing is published before the caller suspends.
+
+        Args:
+            task_group: an anyio or asyncio task group, or a trio nursery: it owns the run, and cancelling it cancels
+                the run. What makes the run fail is raised by `run.wait()`, not by the group. On asyncio it may be left
+                out: the loop owns the run then.
+        """
+        self._take()
+        if task_group is None:
+            if running_library() != "asyncio":
+                raise NotStarted(f"on trio a run needs an owner: await {self._what}.start(nursery)")
+            run = self._begin()
+            _in_loop(run)
+        elif hasattr(task_group, "start_soon"):
+            run = self._begin()
+            task_group.start_soon(run._apart)
+        elif hasattr(task_group, "create_task"):
+            run = self._begin()
+            task_group.create_task(run._apart())
+        else:
+            raise TypeError(f"start takes a task group or a nursery, not {task_group!r}")
+        return run
+
+    async def __aenter__(self) -> Run:
+        self._take()
+        run = self._begin()
+        run._observed = True
+        self._host = _TaskHost(run) if running_library() == "asyncio" else _GroupHost(run)
+        await self._host.enter()
+        return run
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        assert self._host is not None
+        return await self._host.leave(error)
+
+    @property
+    def events(self) -> Any:
+        """Not here: on the run."""
+        raise NotStarted(f"{self._what} has not begun: `async with {self._what} as run: … run.events(…)`")
+
+
+def _in_loop(run: Run) -> asyncio.Task[None]:
+    task = asyncio.get_running_loop().create_task(run._apart(), name=f"asyncfit: run {run.id}")
+    _kept.add(task)
+    task.add_done_callback(_kept.discard)
+    return task
+
+
+def _leave(run: Run, error: BaseException | None) -> None:
+    """The body has ended: with an exception it takes the run with it."""
+    run._delivery.close_streams()
+    if error is not None and not run._done.is_set():
+        reason = "the block was cancelled" if isinstance(error, anyio.get_cancelled_exc_class()) else repr(error)
+        kept = error if isinstance(error, Exception) else None
+        run._ask(lambda: run._cancel(reason, kept))
+
+
+class _TaskHost:
+    """On asyncio: a task of its own, so that the block may be left in another task than it was entered in."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._body: asyncio.Task[Any] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._inside = True
+        self._interrupting = False
+
+    async def enter(self) -> None:
+        self._body = asyncio.current_task()
+        self._task = _in_loop(self._run)
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A run that failed, or that somebody cancelled, cancels the body."""
+        failed = self._run.outcome in ("failed", "cancelled")
+        if self._inside and failed and self._body is not None and not self._body.done():
+            self._interrupting = True
+            self._body.cancel()
+
+    async def leave(self, error: BaseException | None) -> bool:
+        self._inside = False
+        run = self._run
+        mine = self._interrupting and isinstance(error, asyncio.CancelledError)
+        if mine and self._body is not None and self._body.uncancel() > 0:
+            mine = False  # somebody else wants it cancelled too
+        _leave(run, None if mine else error)
+        cancelled = await run._watched()
+        if error is not None and not mine:
+            return False
+        if cancelled is not None:
+            raise cancelled
+        run._result()
+        return mine
+
+
+class _GroupHost:
+    """On trio: a nursery around the body."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._tasks = anyio.create_task_group()
+        self._inside = True
+        self._interrupting = False
+
+    async def enter(self) -> None:
+        await self._tasks.__aenter__()
+        self._tasks.start_soon(self._host, name=f"asyncfit: run {self._run.id}")
+
+    async def _host(self) -> None:
+        await self._run._main()
+        if self._inside and self._run.outcome in ("failed", "cancelled"):
+            self._interrupting = True
+            self._tasks.cancel_scope.cancel()
+
+    async def leave(self, error: BaseException | None) -> bool:
+        self._inside = False
+        run = self._run
+        stopped = error is not None and isinstance(error, anyio.get_cancelled_exc_class())
+        mine = self._interrupting and stopped
+        _leave(run, None if mine else error)
+        cancelled = await run._watched()
+        passed = error if stopped else None
+        swallowed = await self._tasks.__aexit__(
+            None if passed is None else type(passed), passed, None if passed is None else passed.__traceback__
+        )
+        if error is not None and not (mine and swallowed):
+            return False
+        if cancelled is not None:
+            raise cancelled
+        run._result()
+        return mine

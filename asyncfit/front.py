@@ -1,0 +1,265 @@
+"""What `Sequential` and `Trainer` have in common: they hold something trainable, and let runs use it.
+
+A run claims the model. Meanwhile whoever would change it gets `ModelBusy`, and whoever only reads gets a whole state
+that nobody can undo. All reading happens in worker threads, on copies.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ParamSpec, TypeVar
+
+import anyio
+import anyio.to_thread
+import numpy as np
+
+from .bus import EventBus
+from .callback import Callback, subscription_of
+from .compute import Work, copy_state
+from .data import FitPlan
+from .data.arrays import ArrayData
+from .errors import InvalidInput, ModelBusy
+from .executors.base import Executor
+from .executors.thread import ThreadExecutor
+from .fit import Fit
+from .history import History
+from .machine import blas
+from .names import unknown
+from .protocol import State, Trainable
+from .run import Order, Run
+from .snapshot import Snapshot
+from .subscriptions import Subscription
+
+__all__ = ["Callbacks", "Front", "as_callbacks", "keywords_checked", "run_batches"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Callbacks = Callback | Iterable[Callback]
+
+EXECUTORS: dict[str, Callable[[], Executor]] = {"thread": ThreadExecutor}
+
+
+def keywords_checked(function: Callable[P, T]) -> Callable[P, T]:
+    """Let `function` name the nearest known keyword when it is given an unknown one."""
+    parameters = inspect.signature(function).parameters
+    known = [name for name in parameters if name != "self"]
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+        for name in kwargs:
+            if name not in parameters:
+                raise TypeError(f"{function.__name__}: {unknown('keyword', name, known)}")
+        return function(*args, **kwargs)
+
+    return checked
+
+
+def as_callbacks(given: Any, what: str) -> list[Callback]:
+    """One callback or several, as a list without doubles, each checked."""
+    if given is None:
+        given = ()
+    if isinstance(given, Callback) or not isinstance(given, Iterable) or isinstance(given, str | type | Mapping):
+        given = [given]
+    found: list[Callback] = []
+    for callback in given:
+        subscription_of(callback)
+        if all(callback is not other for other in found):
+            found.append(callback)
+    return found
+
+
+class Front:
+    """Holds a model: who uses it, what was trained.
+
+    Attributes:
+        history: the newest run's History, also after an error; None before the first.
+    """
+
+    def __init__(self) -> None:
+        self.history: History | None = None
+        self._user: Run | None = None
+        self._fits = 0
+        self._reading = threading.Lock()
+
+    # --- what a subclass brings --------------------------------------------------------------------------------------
+
+    def _trainable(self) -> Trainable:
+        raise NotImplementedError
+
+    def _clone_with(self, state: State) -> Trainable:
+        """Another trainable of the same kind with this state, for reading; may share what is never written to."""
+        raise NotImplementedError
+
+    # --- in use ------------------------------------------------------------------------------------------------------
+
+    def claim(self, run: Run) -> None:
+        if self._user is not None:
+            raise ModelBusy(
+                f"run {self._user.id} is training this model; await its end (run.wait()) or stop it (run.stop()) "
+                "before another run"
+            )
+        self._user = run
+        self._fits += 1
+
+    def release(self, run: Run) -> None:
+        if self._user is run:
+            self._user = None
+
+    def _require_free(self, what: str, way: str) -> None:
+        if self._user is not None:
+            raise ModelBusy(f"run {self._user.id} is training this model, so {what} must wait; {way}")
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    async def _read(self, work: Callable[[State], T], what: str) -> T:
+        """Let `work` read a whole state in a worker thread: a copy of the model's, or, beside training, of the run's."""
+
+        def copied() -> tuple[bool, Any]:
+            with self._reading:
+                if self._user is not None:
+                    return False, None
+                state = copy_state(self._trainable().state())
+            return True, work(state)
+
+        while True:
+            run = self._user
+            if run is None:
+                done, result = await anyio.to_thread.run_sync(copied)
+                if done:
+                    answer: T = result
+                    return answer
+            else:
+                snapshot = await run._whole()
+                return await anyio.to_thread.run_sync(work, snapshot._state)
+
+    def snapshot_now(self, step: int, epoch: int) -> Snapshot:
+        """The model as it is, which no run is using."""
+        return Snapshot(copy_state(self._trainable().state()), step, epoch, self)  # type: ignore[arg-type]
+
+    # --- a run -------------------------------------------------------------------------------------------------------
+
+    def _fit(
+        self,
+        what: str,
+        trainable: Trainable,
+        plan: FitPlan,
+        *,
+        callbacks: Sequence[Callback],
+        bus: EventBus | None,
+        executor: str | Executor,
+        lookahead: int,
+        seed: int,
+        run_id: str | None,
+        drain_timeout: float,
+        grace: float,
+        prepared: Callable[[Any], None] = lambda data: None,
+        before: Callable[[list[Subscription]], list[Callable[[], Any]]] = lambda subscriptions: [],
+        as_stored: Callable[[float], float] = float,
+        around: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> Fit:
+        runner = _executor(executor)
+        _check_options(lookahead=lookahead, bus=bus, run_id=run_id, drain_timeout=drain_timeout, grace=grace)
+        schedule = _schedule(trainable)
+
+        def begin() -> Run:
+            subscriptions = [subscription_of(callback) for callback in callbacks]
+            order = Order(
+                prepare=prepare,
+                reader=self,  # type: ignore[arg-type]
+                usage=self,
+                executor=runner,
+                subscriptions=subscriptions,
+                bus=bus,
+                before=before(subscriptions),
+                lookahead=int(lookahead),
+                run_id=run_id,
+                drain_timeout=float(drain_timeout),
+                grace=float(grace),
+                as_stored=as_stored,
+                schedule=schedule,
+            )
+            run = Run(order)
+            self.history = run.history
+            return run
+
+        def prepare(run: Run) -> Work:
+            with self._reading:  # whoever was copying the state is done with it
+                pass
+            key = (seed, self._fits)
+            data = plan.read(key)
+            prepared(data)
+            state_bytes = sum(v.nbytes for v in trainable.state().values() if isinstance(v, np.ndarray))
+            params = {
+                "epochs": plan.epochs,
+                "initial_epoch": plan.initial_epoch,
+                "steps": plan.steps,
+                "batch_size": plan.batch_size,
+                "samples": plan.samples,
+                "validation_samples": plan.validation_samples,
+                "lookahead": int(lookahead),
+                "seed": seed,
+                "executor": runner.name,
+                **blas(),
+                "state_bytes": state_bytes,
+                "trainable": type(trainable).__name__,
+            }
+            return Work(
+                trainable=trainable,
+                data=data.train,
+                epochs=plan.epochs,
+                validation=data.validation,
+                validates=plan.validates,
+                initial_epoch=plan.initial_epoch,
+                params=params,
+                lookahead=int(lookahead),
+                key=key,
+                around=around,
+            )
+
+        return Fit(what, begin)
+
+
+def run_batches(trainable: Trainable, data: ArrayData) -> dict[str, float]:
+    """The means of loss and metrics over the data, weighted by sample."""
+    sums: dict[str, float] = {}
+    counts: dict[str, int] = {}
+    for x, y, sample_weight, size in data.batches(0):
+        for name, value in trainable.test_batch(x, y, sample_weight).items():
+            sums[name] = sums.get(name, 0.0) + float(value) * size
+            counts[name] = counts.get(name, 0) + size
+    return {name: total / counts[name] for name, total in sums.items()}
+
+
+def _check_options(*, lookahead: Any, bus: Any, run_id: Any, drain_timeout: Any, grace: Any) -> None:
+    if isinstance(lookahead, bool) or not isinstance(lookahead, int | np.integer) or lookahead < 0:
+        raise InvalidInput(f"lookahead is a whole number of boundaries, 0 for lock-step, not {lookahead!r}")
+    if bus is not None and not isinstance(bus, EventBus):
+        raise TypeError(f"bus= takes an af.EventBus(), not {bus!r}")
+    if run_id is not None and not (isinstance(run_id, str) and run_id):
+        raise TypeError(f"run_id= takes text, not {run_id!r}")
+    for name, seconds in (("drain_timeout", drain_timeout), ("grace", grace)):
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
+            raise InvalidInput(f"{name} is a number of seconds of at least 0, not {seconds!r}")
+
+
+def _executor(given: str | Executor) -> Executor:
+    if isinstance(given, str):
+        if given not in EXECUTORS:
+            raise InvalidInput(unknown("executor", given, EXECUTORS))
+        return EXECUTORS[given]()
+    if not callable(getattr(given, "start", None)):
+        raise TypeError(f"executor= takes {', '.join(map(repr, EXECUTORS))} or an executor, not {given!r}")
+    return given
+
+
+def _schedule(trainable: Trainable) -> str | None:
+    """Why the learning rate cannot be set, None if it can."""
+    rate = inspect.getattr_static(trainable, "learning_rate", None)
+    if isinstance(rate, property) and rate.fset is None:
+        return f"the learning rate of {type(trainable).__name__} has no setter: it follows a schedule of its own"
+    return None

@@ -1,0 +1,601 @@
+"""One run, from its start to its last drained queue, and the handle to it.
+
+    _main (its own task, shielded)        compute (thread)            a task for each subscriber
+      prepare data in a thread
+      start the worker  ───────────────►  reports …
+      loop: wait for the wake-up
+            requests, then reports
+              → ledger → publish, ask ──────────────────────────────►  handlers
+              ◄──────────────────────────────────── answers of gates ──┘
+              → commands  ──────────────►  …
+      TrainEnd, drain, release the model
+
+The handle's methods only leave a request and wake the loop, so that any thread and any signal handler may call them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import threading
+import time
+import types
+import weakref
+from collections import deque
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar, Unpack, overload
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+import anyio.to_thread
+
+from .bus import EventBus
+from .compute import Work
+from .control import LateControl, checked_rate, checked_reason
+from .delivery import Delivery, Owner
+from .errors import RunCancelled
+from .events import Event, Outcome
+from .executors.base import Executor, Worker
+from .history import History, Progress
+from .ledger import Ledger
+from .mailbox import handling
+from .protocol import Command, Decision, Pause, StopAsked, Update
+from .snapshot import Snapshot, StateReader
+from .streams import EventStream, stream_subscription
+from .subscriptions import StreamOptions, SubscriberStats, Subscription
+
+__all__ = ["Order", "Run", "Usage"]
+
+E1 = TypeVar("E1", bound=Event)
+E2 = TypeVar("E2", bound=Event)
+E3 = TypeVar("E3", bound=Event)
+
+SHARED = 1.0
+"""For so many seconds a copy of the state that was made for one prediction serves others too."""
+
+CHUNK = 256
+"""Reports that are handled before others get the loop."""
+
+_logger = logging.getLogger("asyncfit")
+
+
+class Usage(Protocol):
+    """The model's side of being in use."""
+
+    def claim(self, run: Run) -> None:
+        """Raises ModelBusy if another run holds the model."""
+
+    def release(self, run: Run) -> None: ...
+
+
+@dataclass(kw_only=True)
+class Order:
+    """What `fit` was asked to do, checked; a run is made of it."""
+
+    prepare: Callable[[Run], Work]
+    """Reads and checks all data: called in a worker thread before anything is published."""
+    reader: StateReader
+    usage: Usage
+    executor: Executor
+    subscriptions: list[Subscription] = field(default_factory=list)
+    bus: EventBus | None = None
+    before: list[Callable[[], Any]] = field(default_factory=list)
+    """Called, and awaited if they return something to await, before `TrainBegin`: news of the model."""
+    settled: Callable[[History], None] = lambda history: None
+    lookahead: int = 1
+    run_id: str | None = None
+    drain_timeout: float = 10.0
+    grace: float = 5.0
+    as_stored: Callable[[float], float] = float
+    schedule: str | None = None
+
+
+class Ending:
+    """What `run.stop()` returns: the request is made; awaiting it waits for the end of the run."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._run._ended().__await__()
+
+
+class Run:
+    """A live run. `stop`, `cancel`, `pause`, `resume`, `set_learning_rate`, `publish`: at once, from any thread.
+
+    Attributes:
+        id: its name in all its events.
+        history: what it has brought so far; the whole once it has ended.
+        errors: what went wrong after the outcome was settled, or beside what settled it.
+    """
+
+    def __init__(self, order: Order) -> None:
+        self.id = order.run_id or secrets.token_hex(6)
+        order.usage.claim(self)
+        self.history = History(self.id)
+        self.errors: list[BaseException] = []
+        self._order = order
+        self._requests: deque[Callable[[], object]] = deque()
+        self._worker: Worker | None = None
+        self._early: list[Command] = []  # asked for before there was a worker
+        self._epochs = self._steps = self._initial = 0
+        self._began: float | None = None
+        self._paused = False
+        self._done = anyio.Event()
+        self._over = False
+        self._until: float | None = None  # when the grace time of a run that was cancelled or failed is over
+        self._compute_over = anyio.Event()
+        self._shared: _Answer | None = None
+        self._raise: BaseException | None = None  # what whoever hosts the run gets instead of a result
+        self._given_up: tuple[str, BaseException | None] | None = None  # cancelled before it began
+        self._observed = False
+        self._thread = threading.get_ident()
+        late = LateControl(lambda asked: self._ask(lambda: self._ledger.stop(asked)))
+        self._delivery = Delivery(
+            Owner(
+                answered=self._answered,
+                failed=self._failed,
+                also_failed=self._also_failed,
+                publish=self._publish_fact,
+                interrupted=lambda: self._ask(lambda: self._cancel("the event loop ended", None)),
+                throttle=lambda on: self._send(Pause(on, throttle=True)),
+                listen=lambda interest: self._ledger.listen(interest) if self._worker is not None else None,
+                late=late,
+                model=order.reader,
+                schedule=order.schedule,
+            ),
+            order.subscriptions,
+            order.bus,
+        )
+        self._ledger = Ledger(
+            publish=self._published,
+            ask=self._delivery.ask,
+            send=self._send,
+            gated=self._delivery.gated,
+            view=lambda state, step, epoch: Snapshot(state, step, epoch, order.reader),
+            as_stored=order.as_stored,
+            lookahead=order.lookahead,
+            run_id=self.id,
+            control=late,
+        )
+
+    # --- asking for things -------------------------------------------------------------------------------------------
+
+    def stop(self, reason: str = "", *, resumable: bool = False) -> Ending:
+        """Ask for a stop. It acts at the boundary that is open, else before compute's next batch.
+
+        Args:
+            reason: kept in the events and the history.
+            resumable: "to be continued".
+
+        Returns:
+            something to await for the end of the run, if you want to.
+        """
+        asked = StopAsked("run", checked_reason(reason), bool(resumable))
+        self._ask(lambda: self._ledger.stop(asked))
+        return Ending(self)
+
+    def cancel(self, reason: str = "") -> Ending:
+        """End it now: compute stops within a batch, gates are not waited for. Whoever awaits it gets `RunCancelled`."""
+        checked_reason(reason)
+        self._ask(lambda: self._cancel(reason, RunCancelled(reason)))
+        return Ending(self)
+
+    def pause(self) -> None:
+        """Let compute train no further batch until `resume`. Only compute pauses: handlers go on."""
+        self._paused = True
+        self._ask(lambda: self._ledger.pause(True))
+
+    def resume(self) -> None:
+        """Let compute go on."""
+        self._paused = False
+        self._ask(lambda: self._ledger.pause(False))
+
+    def set_learning_rate(self, value: float) -> None:
+        """Train on with this rate: from the boundary that is open, else from compute's next batch."""
+        rate = checked_rate(value)
+        if self._order.schedule is not None:
+            raise TypeError(self._order.schedule)
+        self._ask(lambda: self._ledger.set_learning_rate(Update("run", rate)))
+
+    def publish(self, event: Event) -> None:
+        """Publish an event of your own in the run's stream, where it gets its number."""
+        if not isinstance(event, Event):
+            raise TypeError(f"run.publish takes an event, not {event!r}")
+        if type(event).__module__ == Event.__module__:
+            raise TypeError(f"{event.type} is published by the run itself; subclass af.Event for events of your own")
+        self._ask(lambda: self._ledger.publish(event))
+
+    def _ask(self, request: Callable[[], object]) -> None:
+        self._requests.append(request)
+        worker = self._worker
+        if worker is not None:
+            worker.wake()
+
+    # --- waiting -----------------------------------------------------------------------------------------------------
+
+    async def wait(self) -> History:
+        """Wait for the end. Cancelling the wait does not cancel the run.
+
+        Raises:
+            RunCancelled: somebody cancelled the run.
+            Exception: what made it fail.
+        """
+        self._observed = True
+        await self._done.wait()
+        return self._result()
+
+    async def _ended(self) -> None:
+        """Wait for the end, from anywhere: a handler that waits here releases the event that it holds."""
+        box = handling.get()
+        if box is not None and box.home is self._delivery:
+            box.let_go()
+            await self._compute_over.wait()  # the rest of the end waits for this handler
+        else:
+            await self._done.wait()
+
+    async def snapshot(self) -> Snapshot:
+        """The model as it is: one whole state that nobody can undo, not older than this call."""
+        return await self._answer(_Answer())
+
+    async def _whole(self) -> Snapshot:
+        """A whole state for predictions: of the newest confirmed boundary, or one shared by all who ask in a second."""
+        newest: Snapshot | None = self._ledger.newest
+        if newest is not None:
+            return newest
+        shared = self._shared
+        if shared is None or (shared.given.is_set() and time.monotonic() - shared.asked > SHARED):
+            self._shared = _Answer()
+            return await self._answer(self._shared)
+        return await self._answer(shared, ask=False)
+
+    async def _answer(self, answer: _Answer, *, ask: bool = True) -> Snapshot:
+        if ask:
+            if self._over:
+                answer.give(None)
+            else:
+                self._ask(lambda: answer.give(None) if self._over else self._ledger.snapshot(answer.give))
+        await answer.given.wait()
+        if answer.snapshot is not None:
+            return answer.snapshot
+        await self._done.wait()  # it ended meanwhile, so the model itself is the answer
+        return self._order.reader.snapshot_now(self._ledger.step, self._ledger.epoch)
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    @property
+    def progress(self) -> Progress:
+        """Where compute is."""
+        worker = self._worker
+        if worker is None:
+            epoch = batch = step = 0
+            logs: dict[str, float] = {}
+        else:
+            at = worker.progress
+            epoch, batch, step, logs = at.epoch, at.batch, at.step, at.means()
+        seconds = 0.0 if self._began is None else time.monotonic() - self._began
+        rate = step / seconds if seconds > 0 else 0.0
+        left = (self._epochs - self._initial) * self._steps - step
+        return Progress(
+            epoch=epoch, epochs=self._epochs, batch=batch, steps=self._steps, step=step,
+            ahead=max(0, step - self._ledger.step), rate=rate,
+            eta=left / rate if rate > 0 and left >= 0 and not self._over else None, logs=logs,
+        )  # fmt: skip
+
+    @property
+    def subscribers(self) -> list[SubscriberStats]:
+        """For each subscriber: what it got, missed, has waiting, how long it took, what it holds."""
+        return self._delivery.statistics()
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """ "completed", "stopped", "cancelled" or "failed"; None while it runs."""
+        return self._ledger.outcome if self._over else None
+
+    @property
+    def reason(self) -> str:
+        """Why it was stopped or cancelled."""
+        return self._ledger.reason
+
+    @property
+    def error(self) -> BaseException | None:
+        """What made it fail, or what it was cancelled with."""
+        return self._ledger.error
+
+    @property
+    def paused(self) -> bool:
+        return self._paused
+
+    @overload
+    def events(self, kind: type[E1], /, **how: Unpack[StreamOptions]) -> EventStream[E1]: ...
+    @overload
+    def events(self, kind: type[E1], kind2: type[E2], /, **how: Unpack[StreamOptions]) -> EventStream[E1 | E2]: ...
+    @overload
+    def events(
+        self, kind: type[E1], kind2: type[E2], kind3: type[E3], /, **how: Unpack[StreamOptions]
+    ) -> EventStream[E1 | E2 | E3]: ...
+    @overload
+    def events(
+        self, kind: types.UnionType, /, *kinds: type[Event] | types.UnionType, **how: Unpack[StreamOptions]
+    ) -> EventStream[Any]: ...
+    @overload
+    def events(self, *kinds: type[Event] | types.UnionType, **how: Unpack[StreamOptions]) -> EventStream[Event]: ...
+    def events(self, *kinds: Any, **how: Any) -> Any:
+        """The run's events as an async iterator, from now on; of all classes if none is named.
+
+        It ends after `TrainEnd` and raises nothing: errors come from whoever hosts the run. With `gate=True` the
+        event is held from its hand-over to the next step, `close`, or the end of the run's block.
+        """
+        subscription = stream_subscription(kinds, how, self._forget)
+        stream: EventStream[Any] = EventStream(subscription, bound=True)
+        if self._over:
+            stream.finish()
+        else:
+            self._delivery.add_stream(subscription, weakref.ref(stream))
+            self._delivery.subscribed(subscription)
+        return stream
+
+    def _forget(self, subscription: Subscription) -> None:
+        self._delivery.unsubscribed(subscription)
+
+    def __repr__(self) -> str:
+        if self._over:
+            state = f"{self.outcome or 'not begun'} at step {self._ledger.step}"
+        elif self._worker is None:
+            state = "starting"
+        else:
+            at = self._worker.progress
+            state = f"{'paused, ' if self._paused else ''}epoch {at.epoch + 1}/{self._epochs}, step {at.step}"
+        return f"<Run {self.id}: {state}, {len(self._delivery.statistics())} subscribers>"
+
+    # --- between ledger, worker and delivery -------------------------------------------------------------------------
+
+    def _send(self, command: Command) -> None:
+        if self._worker is not None:
+            self._worker.send(command)
+        else:
+            self._early.append(command)
+
+    def _published(self, event: Event) -> None:
+        if not event.lossy:
+            self.history.note(event)
+        self._delivery.publish(event)
+
+    def _publish_fact(self, event: Event) -> None:
+        self._ask(lambda: self._ledger.publish(event))
+
+    def _answered(self, event: Event, decision: Decision, error: BaseException | None) -> None:
+        self._obey()  # what was asked for during the event counts as of this event
+        if error is not None and self._ledger.outcome is not None:
+            self._also_failed(error)
+        self._ledger.answered(event, decision, error)
+        if self._worker is not None:
+            self._worker.wake()
+
+    def _failed(self, error: BaseException) -> None:
+        """A handler that nobody waits for raised."""
+        if not self._cancel("", error, outcome="failed"):
+            self._also_failed(error)
+        if self._worker is not None:
+            self._worker.wake()
+
+    def _also_failed(self, error: BaseException) -> None:
+        self.errors.append(error)
+        if self._until is not None:  # reported, never raised
+            _logger.error("run %s: a handler failed while the run was ending", self.id, exc_info=error)
+
+    def _cancel(self, reason: str, error: BaseException | None, *, outcome: Outcome = "cancelled") -> bool:
+        if self._over:
+            return False
+        if self._worker is None:
+            self._given_up = self._given_up or (reason, error)
+            return True
+        kept = None if isinstance(error, RunCancelled) else error
+        if not self._ledger.cancel(reason, outcome=outcome, error=kept):
+            return False
+        self._delivery.abandon()
+        return True
+
+    def _obey(self) -> None:
+        requests = self._requests
+        while requests:
+            requests.popleft()()
+
+    # --- its life ----------------------------------------------------------------------------------------------------
+
+    async def _main(self) -> None:
+        """The whole run. Nothing cancels it from outside; whoever hosts it asks with `_cancel`."""
+        with anyio.CancelScope(shield=True):
+            try:
+                await self._live()
+            except BaseException as error:
+                self._raise = self._raise or error
+                if not isinstance(error, Exception | asyncio.CancelledError):
+                    raise
+            finally:
+                self._over = True
+                self._delivery.close()
+                self._order.usage.release(self)
+                if self._ledger.outcome is None:
+                    self.history.outcome = "failed" if self._raise is not None else None
+                    self._ledger.outcome = "cancelled" if self._given_up is not None else "failed"
+                    self._ledger.error = self._raise
+                    self.history.outcome = self._ledger.outcome
+                self._compute_over.set()
+                if self._worker is None:  # nobody will answer what was asked for
+                    self._ledger.compute_ended = True
+                self._obey()  # whoever still waits for an answer gets one
+                self._order.settled(self.history)
+                self._done.set()
+
+    async def _live(self) -> None:
+        await anyio.lowlevel.checkpoint()  # whoever was started beside it may still subscribe
+        await anyio.lowlevel.checkpoint()
+        for tell in self._order.before:
+            told = tell()
+            if told is not None:
+                await told
+        work = await anyio.to_thread.run_sync(self._order.prepare, self)
+        self._obey()
+        if self._given_up is not None:
+            reason, error = self._given_up
+            self._raise = error or RunCancelled(reason)
+            return
+        self._epochs, self._steps, self._initial = work.epochs, work.data.steps(work.initial_epoch), work.initial_epoch
+        delivery = self._delivery
+        work.interest = delivery.interest()
+        work.inline = delivery.inline
+        delivery.inline.trainable, delivery.inline.run_id = work.trainable, self.id
+        self._began = time.monotonic()
+        try:
+            async with anyio.create_task_group() as tasks:
+                self._worker = worker = self._order.executor.start(work)
+                try:
+                    await delivery.serve(tasks)
+                    for command in self._early:
+                        worker.send(command)
+                    await self._conduct(worker)
+                finally:
+                    await worker.aclose()
+                await self._drain()
+                tasks.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            raise _sole(group) from None
+        self.errors[:0] = self._ledger.errors
+
+    async def _conduct(self, worker: Worker) -> None:
+        """Carry reports to the ledger until `TrainEnd` has been published and its gates have returned."""
+        ledger, reports = self._ledger, worker.reports
+        grace_over = False
+        while not ledger.ended:
+            try:
+                if self._until is None or grace_over:
+                    await worker.wait()
+                else:
+                    with anyio.CancelScope(shield=True, deadline=self._until) as scope:
+                        await worker.wait()
+                    grace_over = scope.cancelled_caught
+            except BaseException as error:  # the loop's own cancellation, or an interrupt
+                self._interrupted(error)
+            self._obey()
+            for _ in range(CHUNK):
+                if not reports:
+                    break
+                ledger.report(reports.popleft())
+            else:
+                worker.wake()
+                try:
+                    await anyio.lowlevel.checkpoint()
+                except BaseException as error:
+                    self._interrupted(error)
+            if ledger.compute_ended:
+                self._compute_over.set()
+            if self._until is None and ledger.outcome in ("cancelled", "failed"):
+                self._until = anyio.current_time() + self._order.grace
+            if grace_over and ledger.asking is not None:  # nobody is waited for any longer
+                self._delivery.abandon()
+                ledger.answered(ledger.asking)
+
+    def _interrupted(self, error: BaseException) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            task = asyncio.current_task()
+            while task is not None and task.uncancel():
+                pass
+            self._cancel("the event loop ended", RunCancelled("the event loop ended"))
+        else:
+            self._raise = error
+            self._cancel(repr(error), error)
+
+    async def _drain(self) -> None:
+        limit = self._order.drain_timeout
+        if self._until is not None:
+            limit = max(0.0, self._until - anyio.current_time())
+        with anyio.move_on_after(limit, shield=True):
+            try:
+                await self._delivery.drain()
+            except asyncio.CancelledError as error:
+                if anyio.current_effective_deadline() == -float("inf"):
+                    raise
+                self._interrupted(error)
+        late = self._delivery.close()
+        if late:
+            _logger.warning(
+                "run %s: after %g s these had not taken all their events, the rest is counted as cancelled: %s",
+                self.id, limit, ", ".join(late),
+            )  # fmt: skip
+
+    # --- hosts -------------------------------------------------------------------------------------------------------
+
+    def _result(self) -> History:
+        ledger = self._ledger
+        if self._raise is not None:
+            raise self._raise
+        if ledger.outcome == "failed" and ledger.error is not None:
+            raise ledger.error
+        if ledger.outcome == "cancelled":
+            raise RunCancelled(ledger.reason)
+        if self.errors:
+            raise self.errors[0]
+        return self.history
+
+    async def _hosted(self) -> History:
+        """Run here, to the end: a cancellation of the caller cancels the run, and goes on when it has ended."""
+        self._observed = True
+        cancelled: BaseException | None = None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._main, name=f"asyncfit: run {self.id}")
+            cancelled = await self._watched()
+        if cancelled is not None:
+            raise cancelled
+        return self._result()
+
+    async def _watched(self) -> BaseException | None:
+        """Wait for the end; a cancellation that arrived meanwhile."""
+        cancelled: BaseException | None = None
+        try:
+            await self._done.wait()
+        except BaseException as error:
+            cancelled = error
+            self._ask(lambda: self._cancel("the awaiting task was cancelled", None))
+        while not self._done.is_set():
+            try:
+                with anyio.CancelScope(shield=True):
+                    await self._done.wait()
+            except asyncio.CancelledError as error:
+                cancelled = error
+        return cancelled
+
+    async def _apart(self) -> None:
+        """Run here, for those who wait elsewhere: nothing is raised but the host's own cancellation."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._main, name=f"asyncfit: run {self.id}")
+                cancelled = await self._watched()
+            if cancelled is not None:
+                raise cancelled
+        finally:
+            error = self._raise or self._ledger.error
+            if not self._observed and error is not None and not isinstance(error, RunCancelled):
+                _logger.error("run %s failed, and nobody waits for it", self.id, exc_info=error)
+
+
+class _Answer:
+    """A snapshot that somebody waits for."""
+
+    def __init__(self) -> None:
+        self.asked = time.monotonic()
+        self.given = anyio.Event()
+        self.snapshot: Snapshot | None = None
+
+    def give(self, snapshot: Snapshot | None) -> None:
+        self.snapshot = snapshot
+        self.given.set()
+
+
+def _sole(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
