@@ -116,8 +116,8 @@ class Front:
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
-    async def _read(self, work: Callable[[State], T], what: str) -> T:
-        """Let `work` read a whole state in a worker thread: a copy of the model's, or, beside training, of the run's."""
+    async def _read(self, work: Callable[[State], T]) -> T:
+        """Let `work` read a whole state in a worker thread: a copy of the model's, or, beside training, the run's."""
 
         def copied() -> tuple[bool, Any]:
             with self._reading:

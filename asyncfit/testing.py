@@ -1,0 +1,125 @@
+"""For tests of programs that train: a model with a script, an executor without a thread, a check for your own model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .compute import copy_state
+from .executors.loopback import LoopbackExecutor
+from .protocol import State, Trainable
+
+__all__ = ["LoopbackExecutor", "Scripted", "check_trainable"]
+
+
+class Scripted:
+    """A Trainable that learns nothing: its loss and metrics are those of a script, epoch by epoch.
+
+    `Trainer(Scripted(loss=[3, 2, 1], val_loss=[3, 4, 5])).fit(x, y, epochs=3)` lets you test what your callbacks do at
+    a loss that rises, a NaN, a plateau. After its end a script stays at its last value.
+
+    Args:
+        loss: of each epoch.
+        val_loss: of each epoch's validation.
+        metrics: more of them, by name; those of the validation begin with `val_`.
+    """
+
+    def __init__(
+        self, loss: Sequence[float], val_loss: Sequence[float] | None = None, **metrics: Sequence[float]
+    ) -> None:
+        scripts = {"loss": loss, **metrics} | ({} if val_loss is None else {"val_loss": val_loss})
+        for name, values in scripts.items():
+            if not len(values):
+                raise ValueError(f"{name}=[] is empty; give at least one value")
+        self._train = {name: list(values) for name, values in scripts.items() if not name.startswith("val_")}
+        self._test = {name[4:]: list(values) for name, values in scripts.items() if name.startswith("val_")}
+        self.learning_rate = 0.01
+        self.weights = np.zeros(1)
+        self.epoch = 0
+
+    def train_batch(self, x: Any, y: Any, sample_weight: Any = None) -> Mapping[str, float]:
+        self.weights += 1
+        return _at(self._train, self.epoch)
+
+    def test_batch(self, x: Any, y: Any, sample_weight: Any = None) -> Mapping[str, float]:
+        return _at(self._test or self._train, max(0, self.epoch - 1))
+
+    def end_epoch(self) -> Mapping[str, float]:
+        self.epoch += 1
+        return {}
+
+    def state(self) -> State:
+        return {"weights": self.weights, "epoch": self.epoch, "learning_rate": self.learning_rate}
+
+    def load_state(self, state: State) -> None:
+        self.weights[:] = state["weights"]
+        self.epoch, self.learning_rate = state["epoch"], state["learning_rate"]
+
+    def clone(self) -> Scripted:
+        twin = Scripted([0.0])
+        twin._train, twin._test = self._train, self._test
+        twin.load_state(self.state())
+        return twin
+
+    def predict(self, x: Any) -> Any:
+        """The number of batches trained, for each row."""
+        return np.full(len(x), self.weights[0])
+
+
+def _at(script: Mapping[str, Sequence[float]], epoch: int) -> dict[str, float]:
+    return {name: float(values[min(epoch, len(values) - 1)]) for name, values in script.items()}
+
+
+def check_trainable(trainable: Trainable, batches: Iterable[Sequence[Any]]) -> None:
+    """Prove by replay that `state()` holds all that the next batch depends on, to the bit.
+
+    The batches are trained on, the first state is put back, and they are trained on again: the numbers and the states
+    must be the same. It trains the model; afterwards the first state is put back.
+
+    Args:
+        batches: tuples `(x, y)` or `(x, y, sample_weight)`.
+
+    Raises:
+        AssertionError: what is missing, and where it showed.
+    """
+    data = [tuple(batch) for batch in batches]
+    assert data, "check_trainable needs at least one batch"
+    first = copy_state(trainable.state())
+    kept = copy_state(first)
+    rate = trainable.learning_rate
+
+    def replay(what: str) -> tuple[list[dict[str, float]], dict[str, Any]]:
+        logs = [{k: float(v) for k, v in trainable.train_batch(*batch).items()} for batch in data]
+        assert all("loss" in log for log in logs), f"{what}: train_batch must return at least a 'loss'"
+        return logs, copy_state(trainable.state())
+
+    once, after_once = replay("first pass")
+    _assert_same(first, kept, "train_batch changed a copy of state(): an array in it is no array of its own")
+    trainable.load_state(first)
+    _assert_same(trainable.state(), first, "state() after load_state(s) is not s")
+    assert trainable.learning_rate == rate, "load_state must put the learning rate back: it is part of the state"
+    twice, after_twice = replay("second pass")
+    for number, (one, two) in enumerate(zip(once, twice, strict=True)):
+        same = one.keys() == two.keys() and all(one[k] == two[k] or one[k] != one[k] for k in one)
+        assert same, (
+            f"batch {number}, trained again from the same state, gave {two} instead of {one}: state() lacks something"
+        )
+    _assert_same(after_twice, after_once, "the same batches from the same state led to another state")
+    _assert_same(first, kept, "load_state kept the arrays it was given and trained on them: it must copy")
+    trainable.load_state(after_once)
+    test = {k: float(v) for k, v in trainable.test_batch(*data[0]).items()}
+    again = {k: float(v) for k, v in trainable.test_batch(*data[0]).items()}
+    assert str(test) == str(again), f"test_batch twice on the same state gave {test} and {again}"
+    _assert_same(trainable.state(), after_once, "test_batch changed the state")
+    trainable.load_state(first)
+
+
+def _assert_same(one: State, other: State, message: str) -> None:
+    names = sorted(set(one) ^ set(other))
+    assert not names, f"{message}; it differs in {', '.join(names)}"
+    for name, value in one.items():
+        a, b = np.asarray(value), np.asarray(other[name])
+        equal = a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+        assert equal, f"{message}; it differs in {name!r}"

@@ -1,0 +1,218 @@
+"""`Trainer`: runs for any model that follows the Trainable protocol."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import anyio.to_thread
+import numpy as np
+
+from .bus import EventBus
+from .checkpoints import write_whole
+from .compute import copy_state
+from .data import plan_evaluate, plan_fit, plan_predict
+from .errors import InvalidInput, ModelBusy
+from .executors.base import Executor
+from .fit import Fit
+from .front import Callbacks, Front, as_callbacks, keywords_checked, run_batches
+from .jobs import Job, in_thread
+from .protocol import State, Trainable
+from .run import Run
+from .snapshot import Array
+
+__all__ = ["Trainer"]
+
+_METHODS = {
+    "train_batch": "train_batch(self, x, y, sample_weight=None)",
+    "test_batch": "test_batch(self, x, y, sample_weight=None)",
+    "state": "state(self)",
+    "load_state": "load_state(self, state)",
+}
+
+
+class Trainer(Front):
+    """Trains a model of your own: five members are enough (see `Trainable`).
+
+    Runs, events and callbacks are those of `Sequential`. Snapshots can be saved; they can also predict and evaluate if
+    the model has `clone()` and `predict(x)`.
+
+    Raises:
+        TypeError: a member is missing; the message shows the line to write.
+    """
+
+    def __init__(self, trainable: Trainable) -> None:
+        super().__init__()
+        if isinstance(trainable, type):
+            raise TypeError(f"Trainer takes an object; give {trainable.__name__}(…), not the class")
+        for name, line in _METHODS.items():
+            if not callable(getattr(trainable, name, None)):
+                raise TypeError(f"{type(trainable).__name__} is no Trainable, it lacks: def {line}: …")
+        if not hasattr(trainable, "learning_rate"):
+            raise TypeError(f"{type(trainable).__name__} is no Trainable, it lacks: learning_rate: float")
+        self.trainable = trainable
+        self._seed = secrets.randbits(64)
+        self._spare: Any = None
+        self._spare_lock = threading.Lock()
+
+    def _trainable(self) -> Trainable:
+        return self.trainable
+
+    # --- training ----------------------------------------------------------------------------------------------------
+
+    @keywords_checked
+    def fit(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        batch_size: int | None = 32,
+        epochs: int = 1,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        shuffle: bool = True,
+        class_weight: Mapping[int, float] | None = None,
+        sample_weight: Any = None,
+        validation_data: Any = None,
+        validation_split: float = 0.0,
+        validation_batch_size: int | None = None,
+        validation_steps: int | None = None,
+        validation_freq: Any = 1,
+        callbacks: Callbacks = (),
+        bus: EventBus | None = None,
+        verbose: int | str = 0,
+        run_id: str | None = None,
+        seed: int | None = None,
+        executor: str | Executor = "thread",
+        lookahead: int = 0,
+        drain_timeout: float = 10.0,
+        grace: float = 5.0,
+    ) -> Fit:
+        """Train on `x` and `y`, as `Sequential.fit`; the rows are handed over as they are given.
+
+        `y` may be left out, and is None in `train_batch` then. `seed` decides the order of the rows; left out, one is
+        drawn when the Trainer is made.
+        """
+        plan = plan_fit(
+            x, y, batch_size=batch_size, epochs=epochs, initial_epoch=initial_epoch, steps_per_epoch=steps_per_epoch,
+            shuffle=shuffle, class_weight=class_weight, sample_weight=sample_weight, validation_data=validation_data,
+            validation_split=validation_split, validation_batch_size=validation_batch_size,
+            validation_steps=validation_steps, validation_freq=validation_freq, own_model=True,
+        )  # fmt: skip
+        known = as_callbacks(callbacks, "fit")
+        return self._fit(
+            "trainer.fit(…)", self.trainable, plan, callbacks=known, bus=bus, executor=executor, lookahead=lookahead,
+            seed=self._seed if seed is None else _checked_seed(seed), run_id=run_id, drain_timeout=drain_timeout,
+            grace=grace, prepared=lambda data: self._make_spare(),
+        )  # fmt: skip
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    @keywords_checked
+    def evaluate(
+        self, x: Any, y: Any = None, *, batch_size: int = 32, sample_weight: Any = None, steps: int | None = None
+    ) -> Job[dict[str, float]]:
+        """Loss and metrics on data, as a dict.
+
+        Raises:
+            ModelBusy: a run is training the model, and it has no `clone()`.
+        """
+        plan = plan_evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight, steps=steps, own_model=True)
+
+        def here() -> dict[str, float] | None:
+            data = plan.read()
+            with self._reading:  # a run that begins meanwhile waits for it
+                return None if self._user is not None else run_batches(self.trainable, data)
+
+        async def evaluate() -> dict[str, float]:
+            result = None if self._user is not None else await anyio.to_thread.run_sync(here)
+            if result is None:
+                self._require_clone("evaluate")
+                result = await self._read(lambda state: self._with_spare(state, lambda t: run_batches(t, plan.read())))
+            return result
+
+        return Job("trainer.evaluate(…)", evaluate)
+
+    def predict_from(self, state: State, x: Any, *, batch_size: int) -> Job[Array]:
+        self._require_clone("predict")
+        plan = plan_predict(x, batch_size=batch_size, own_model=True)
+
+        def predict() -> Array:
+            parts = [(x, size) for x, _, _, size in plan.read().batches(0)]
+            return self._with_spare(state, lambda t: np.concatenate([np.asarray(t.predict(x)) for x, _ in parts]))
+
+        return in_thread("snapshot.predict(…)", predict)
+
+    def evaluate_from(
+        self, state: State, x: Any, y: Any, *, batch_size: int, sample_weight: Any, return_dict: bool
+    ) -> Job[Any]:
+        self._require_clone("evaluate")
+        plan = plan_evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight, own_model=True)
+        work = lambda: self._with_spare(state, lambda t: run_batches(t, plan.read()))  # noqa: E731
+        return in_thread("snapshot.evaluate(…)", work)
+
+    def weights_from(self, state: State) -> list[Array]:
+        return [value.copy() for value in state.values() if isinstance(value, np.ndarray)]
+
+    def _require_clone(self, what: str) -> None:
+        if not callable(getattr(self.trainable, "clone", None)):
+            kind = type(self.trainable).__name__
+            raise ModelBusy(f"{kind} has no clone(), so while it trains, or as it was, it can be saved but not {what}")
+
+    def _make_spare(self) -> None:
+        """A copy to read with, made while nobody trains: a model need not stand two threads at a time."""
+        if self._spare is None and callable(getattr(self.trainable, "clone", None)):
+            self._spare = self.trainable.clone()  # type: ignore[attr-defined]
+
+    def _with_spare(self, state: State, work: Any) -> Any:
+        with self._spare_lock:
+            if self._spare is None:
+                with self._reading:
+                    self._make_spare()
+            self._spare.load_state(state)
+            return work(self._spare)
+
+    # --- files -------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> Job[None]:
+        """Write the state to an HDF5 file, whole or not at all; while it trains, a whole state that nobody can undo."""
+        target = os.fspath(path)
+        return Job("trainer.save(…)", lambda: self._read(lambda state: _write(state, target)))
+
+    def save_from(self, state: State, path: str | os.PathLike[str]) -> Job[None]:
+        return in_thread("snapshot.save(…)", _write, state, os.fspath(path))
+
+    def load(self, path: str | os.PathLike[str]) -> Job[None]:
+        """Put back a state that `save`, or a snapshot's `save`, wrote.
+
+        Raises:
+            ModelBusy: a run is training the model.
+            FileNotFoundError, BadFile: there is no such file, or it is no whole state.
+        """
+        self._require_free("load", "load after the run")
+        target = os.fspath(path)
+
+        def load() -> None:
+            from .formats import state_h5
+
+            state = state_h5.read(target)
+            with self._reading:
+                self._require_free("load", "load after the run")
+                self.trainable.load_state(state)
+
+        return in_thread("trainer.load(…)", load)
+
+
+def _write(state: State, path: str) -> None:
+    from .formats import state_h5
+
+    write_whole(path, state_h5.to_bytes(state))
+
+
+def _checked_seed(seed: Any) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise InvalidInput(f"seed is a whole number of at least 0, not {seed!r}")
+    return int(seed)
