@@ -126,6 +126,11 @@ class _TaskHost:
             mine = False  # somebody else wants it cancelled too
         _leave(run, None if mine else error)
         cancelled = await run._watched()
+        while self._task is not None and not self._task.done():  # its last steps
+            try:
+                await asyncio.wait([self._task])
+            except asyncio.CancelledError as another:
+                cancelled = another
         if error is not None and not mine:
             return False
         if cancelled is not None:

@@ -73,6 +73,24 @@ class Job(Coroutine[Any, Any, T_co]):
         if self._coroutine is not None:
             self._coroutine.close()
 
+    # What loops and debuggers ask of a coroutine. Before it starts there is no frame: trio wraps it then, as it must.
+
+    @property
+    def cr_running(self) -> bool:
+        return bool(getattr(self._coroutine, "cr_running", False))
+
+    @property
+    def cr_suspended(self) -> bool:
+        return bool(getattr(self._coroutine, "cr_suspended", False))
+
+    @property
+    def cr_frame(self) -> Any:
+        return getattr(self._coroutine, "cr_frame", None)
+
+    @property
+    def cr_await(self) -> Any:
+        return getattr(self._coroutine, "cr_await", None)
+
     def blocking(self) -> T_co:
         """Run it to its end here, on a new asyncio loop, and return what it returns.
 

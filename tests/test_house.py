@@ -1,0 +1,129 @@
+"""The house: who may import whom, what an import costs, and that nothing is public by accident."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import asyncfit
+
+ROOT = Path(asyncfit.__file__).parent
+
+ORDER = """
+    errors names machine jobs events
+    subscriptions mailbox streams bus callback
+    nn layers losses metrics optimizers initializers activations
+    data checkpoints formats protocol
+    snapshot control compute ledger
+    executors delivery
+    history run fit front trainer testing
+    modelfile sequential
+    __init__
+""".split()
+"""From the ground up: each may import only from what stands before it, a folder also from itself."""
+
+WITHOUT_ASYNC = [
+    "errors",
+    "names",
+    "machine",
+    "events",
+    "nn",
+    "data",
+    "formats",
+    "checkpoints",
+    "protocol",
+    "compute",
+    "ledger",
+]
+
+
+def rooms() -> Iterator[tuple[str, Path]]:
+    for path in sorted(ROOT.rglob("*.py")):
+        yield path.relative_to(ROOT).parts[0].removesuffix(".py"), path
+
+
+def imports(path: Path) -> set[str]:
+    """The modules of asyncfit, and others, that a file imports when it runs."""
+    found: set[str] = set()
+    package = ["asyncfit", *path.relative_to(ROOT).parts[:-1]]
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            if module == "asyncfit":
+                found.update(f"asyncfit.{alias.name}" for alias in node.names)
+            else:
+                found.add(module)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(path.read_text()))
+    return found
+
+
+def test_every_file_has_its_floor() -> None:
+    assert {room for room, _ in rooms()} == set(ORDER)
+
+
+@pytest.mark.parametrize(("room", "path"), [pytest.param(*r, id=str(r[1].relative_to(ROOT))) for r in rooms()])
+def test_imports_point_down(room: str, path: Path) -> None:
+    below = set(ORDER[: ORDER.index(room)])
+    for name in imports(path):
+        if name.startswith("asyncfit."):
+            other = name.split(".")[1]
+            assert other in below or (other == room and path.parent != ROOT), (
+                f"{room} imports {name}, which is above it"
+            )
+
+
+@pytest.mark.parametrize("room", WITHOUT_ASYNC)
+def test_the_lower_half_knows_nothing_of_async(room: str) -> None:
+    for name, path in rooms():
+        if name == room:
+            assert not imports(path) & {"anyio", "asyncio", "trio", "anyio.to_thread", "anyio.lowlevel"}, path
+
+
+def test_importing_touches_nothing_heavy() -> None:
+    code = (
+        "import sys, numpy, anyio; before = set(sys.modules); import asyncfit; "
+        "print(*sorted({m.split('.')[0] for m in set(sys.modules) - before} - set(sys.stdlib_module_names)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.split() == ["asyncfit"]
+
+
+@pytest.mark.parametrize("module", [m.name for m in pkgutil.walk_packages([str(ROOT)], "asyncfit.")])
+def test_all_lists_exactly_what_is_there(module: str) -> None:
+    made = importlib.import_module(module)
+    assert made.__doc__, "says what it is for"
+    listed = getattr(made, "__all__", None)
+    if listed is None:
+        assert not [n for n in vars(made) if not n.startswith("_")] or made.__file__.endswith("__init__.py")  # type: ignore[union-attr]
+        return
+    assert len(set(listed)) == len(listed)
+    assert not [name for name in listed if not hasattr(made, name)]
+
+
+def test_the_front_door_is_complete() -> None:
+    names = [name for name in vars(asyncfit) if not name.startswith("_")]
+    wanted = """
+        Sequential load_model Trainer Trainable Fit Run Snapshot History Progress SubscriberStats EventStream EventBus
+        Subscription Callback inline Job Event LayerCreated ModelCompiled TrainBegin EpochBegin EpochEnd BatchBegin
+        BatchEnd ValidationBegin ValidationEnd TrainEnd StopRequested LearningRateChanged WeightsRestored CheckpointSaved
+        CheckpointFailed SubscriberFailed EventsDropped RunPaused RunResumed AsyncFitError InvalidInput ModelBusy NotStarted
+        DetachedEvent GateReleased RunCancelled SubscriberTimeout WorkerLost CheckpointError BadFile
+    """.split()
+    assert not set(wanted) - set(names)
+    assert (ROOT / "py.typed").exists()
