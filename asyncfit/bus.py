@@ -81,12 +81,12 @@ class EventBus:
     ) -> Callable[[Callable[[E1 | E2 | E3], R]], Callable[[E1 | E2 | E3], R]]: ...
     @overload
     def on(
-        self, kind: types.UnionType, /, *kinds: type[Event] | types.UnionType, **how: Unpack[Options]
-    ) -> Callable[[Callable[[Any], R]], Callable[[Any], R]]: ...
+        self, *kinds: type[Event], **how: Unpack[Options]
+    ) -> Callable[[Callable[[Event], R]], Callable[[Event], R]]: ...
     @overload
     def on(
         self, *kinds: type[Event] | types.UnionType, **how: Unpack[Options]
-    ) -> Callable[[Callable[[Event], R]], Callable[[Event], R]]: ...
+    ) -> Callable[[Callable[[Any], R]], Callable[[Any], R]]: ...
     def on(self, *kinds: Any, **how: Any) -> Any:
         """Decorate a handler of these events: `@bus.on(af.BatchEnd, every=100)`. The function stays as it is."""
         what = "@bus.on(…)"
@@ -161,11 +161,9 @@ class EventBus:
         self, kind: type[E1], kind2: type[E2], kind3: type[E3], /, **how: Unpack[StreamOptions]
     ) -> EventStream[E1 | E2 | E3]: ...
     @overload
-    def events(
-        self, kind: types.UnionType, /, *kinds: type[Event] | types.UnionType, **how: Unpack[StreamOptions]
-    ) -> EventStream[Any]: ...
+    def events(self, *kinds: type[Event], **how: Unpack[StreamOptions]) -> EventStream[Event]: ...
     @overload
-    def events(self, *kinds: type[Event] | types.UnionType, **how: Unpack[StreamOptions]) -> EventStream[Event]: ...
+    def events(self, *kinds: type[Event] | types.UnionType, **how: Unpack[StreamOptions]) -> EventStream[Any]: ...
     def events(self, *kinds: Any, **how: Any) -> Any:
         """The events as an async iterator, from now on; of all classes if none is named.
 
@@ -217,7 +215,7 @@ class EventBus:
         if publication is not None:
             await publication.wait(owner)
         if self._tasks is None:
-            await self._leftovers()
+            await self._leftovers(owner)
         await anyio.lowlevel.cancel_shielded_checkpoint()
         if publication is not None:
             publication.raise_error()
@@ -323,11 +321,13 @@ class EventBus:
                     if changed in self._waiters:
                         self._waiters.remove(changed)
 
-    async def _leftovers(self) -> None:
+    async def _leftovers(self, owner: Mailbox | None) -> None:
         """Without tasks: deliver what handlers published meanwhile and nobody waits for."""
         for mailbox in list(self._mailboxes.values()):
-            if len(mailbox) and not mailbox.subscription.is_stream and not mailbox.busy:
-                await mailbox.drain_until()
+            waits = len(mailbox) and not mailbox.subscription.is_stream and not mailbox.busy
+            if waits and not would_wait_for(mailbox, owner):
+                with _waiting(owner, [mailbox]):
+                    await mailbox.drain_until()
 
     def _raise_stray(self) -> None:
         if self._strays and handling.get() is None:
@@ -345,12 +345,13 @@ class EventBus:
             stream = self._streams.get(mailbox.subscription, lambda: None)()
             if stream is not None:
                 stream.fail(error)
-        elif self._tasks is None:
+        elif self._tasks is None and not mailbox.pumped:
             self._strays.append(error)
         else:
             if self._failure is None:
                 self._failure = error
-            self._tasks.cancel_scope.cancel()
+            if self._tasks is not None:
+                self._tasks.cancel_scope.cancel()
 
     def report_failure(self, mailbox: Mailbox, error: BaseException, event: Event | None) -> None:
         """A handler's error was logged; tell those who subscribed to `SubscriberFailed`."""
@@ -359,8 +360,10 @@ class EventBus:
         if isinstance(event, SubscriberFailed):
             return  # else a handler that fails at these would never come to rest
         report = SubscriberFailed(name=mailbox.name, error=error)
-        for target, _ in list(self._targets_of(report, "publish")):
+        for target, hook in list(self._targets_of(report, "publish")):
             target.put(report)
+            if hook.mode == "inline":
+                target.drain_now()
 
     def interrupted(self, mailbox: Mailbox) -> None:
         """The loop cancelled a subscriber's task, as asyncio does with all when it ends: it is served no more."""
@@ -401,7 +404,8 @@ class EventBus:
         self._failure = None
         self._thread = threading.get_ident()
         try:
-            async with anyio.create_task_group() as self._tasks:
+            async with anyio.create_task_group() as tasks:
+                self._tasks = tasks
                 for mailbox in list(self._mailboxes.values()):
                     mailbox.pumped = not mailbox.subscription.is_stream and mailbox.subscription.mode != "inline"
                     self._serve(mailbox)
@@ -415,12 +419,13 @@ class EventBus:
                     raise  # the group cancels the tasks
                 except BaseException as error:
                     raised = error
-                self._tasks.cancel_scope.cancel()
+                finally:
+                    self._tasks = None  # no new tasks from now on
+                tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:  # only what no handler may raise, such as KeyboardInterrupt
             if raised is None:
                 raise _sole(group) from None
         finally:
-            self._tasks = None
             self._watching = False
             for stream in [ref() for ref in self._streams.values()]:
                 if stream is not None:

@@ -511,19 +511,20 @@ class Mailbox:
                 await self._breathe()
                 since = now = clock()
 
-    def _take(self) -> Item | None:
-        """The next thing to deliver, None if there is none now."""
+    def _head(self) -> deque[Any] | None:
+        """The queue whose left end is the next thing to deliver, None if there is none or it is held."""
         lossy, kept = self._lossy, self._kept
-        queue: deque[Any]
         if kept and (not lossy or kept[0][0] < lossy[0][0]):
-            queue = kept
-        elif lossy:
-            queue = lossy
-        else:
+            item = kept[0][1]
+            return None if isinstance(item, Gate) and item.held is not None else kept
+        return lossy or None
+
+    def _take(self) -> Item | None:
+        """Take the next thing to deliver off its queue."""
+        queue = self._head()
+        if queue is None:
             return None
         ticket, item = queue[0]
-        if item.__class__ is Gate and item.held is not None:
-            return None
         gap = self._gap
         if gap is not None and ticket > gap.ticket:
             self._gap = None
@@ -531,11 +532,12 @@ class Mailbox:
             self._notices += 1
             return gap.notice()
         queue.popleft()
-        if self.full and len(lossy) <= self._buffer // 2:
+        if self.full and len(self._lossy) <= self._buffer // 2:
             self.full = False
             self._attention = self._gap is not None
             self.home.on_full(self, False)
-        return item
+        taken: Item = item
+        return taken
 
     async def _deliver(self, item: Item, *, blocking: bool = False) -> None:
         """Deliver one item, of whatever sort. With `blocking` it never suspends: the caller runs no loop."""
@@ -617,8 +619,8 @@ class Mailbox:
 
         What is queued meanwhile and has nobody to wait for it is delivered as well.
         """
-        while not self.pumped and not (gate.answered if gate is not None else self._stuck()):
-            if self._busy or self._stuck():
+        while not self.pumped and not (gate.answered if gate is not None else self._head() is None):
+            if self._busy or self._head() is None:
                 await self._await_turn()
                 continue
             self._busy = True
@@ -655,11 +657,6 @@ class Mailbox:
             self._busy = False
             self._next_turn()
             self._rest()
-
-    def _stuck(self) -> bool:
-        """Whether nothing can be delivered now."""
-        head = self._kept[0][1] if self._kept and not self._lossy else None
-        return (not self._kept and not self._lossy) or (isinstance(head, Gate) and head.held is not None)
 
     async def _deliver_timed(self, item: Item) -> None:
         if self._timeout is None:

@@ -565,7 +565,7 @@ async def test_cancelling_itself_and_others_from_within_a_handler() -> None:
         async with bus:
             for step in range(3):
                 bus.publish_nowait(batch(step))
-    assert got == ["first"]
+    assert got.count("first") == 1
     assert bus.subscriptions == ()
     assert [accounted(s) for s in subscriptions] == [3, 3]
     subscriptions[0].cancel()

@@ -1,4 +1,4 @@
-"""Random subscribers, policies, speeds, cancellations and re-entrant publishes: nothing gets lost, mixed up or stuck."""
+"""Random subscribers, policies, speeds, cancellations, re-entrant publishes: nothing gets lost, mixed up or stuck."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncfit.bus import EventBus
+from asyncfit.errors import AsyncFitError
 from asyncfit.events import BatchEnd, EpochEnd, Event, EventsDropped
 from asyncfit.streams import EventStream
 from asyncfit.subscriptions import Subscription
@@ -116,8 +117,8 @@ class World:
             self.bus.publish_nowait(self.event(letter))
         except anyio.WouldBlock:
             pass
-        except RuntimeError as error:
-            assert "enter the bus" in str(error)
+        except RuntimeError:
+            assert self.bus._tasks is None  # an async subscriber, on a bus not entered or left meanwhile
 
     def note(self, member: Member, event: Event) -> tuple[str, int] | None:
         member.got.append(event)
@@ -200,8 +201,8 @@ class World:
                     await anyio.lowlevel.checkpoint()
                 if act is not None and act[0] != "raise":
                     await self.act_awaited(act)
-        except Exception as error:
-            assert "events behind" in str(error)  # noqa: PT017
+        except AsyncFitError:  # it fell behind
+            pass
 
     async def run_publisher(self, publisher: Publisher) -> None:
         with anyio.CancelScope() as scope:
