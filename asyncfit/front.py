@@ -31,7 +31,7 @@ from .machine import blas
 from .names import unknown
 from .protocol import State, Trainable
 from .run import Order, Run
-from .snapshot import Snapshot
+from .snapshot import Snapshot, StateReader
 from .subscriptions import Subscription
 
 __all__ = ["Callbacks", "Front", "as_callbacks", "keywords_checked", "run_batches"]
@@ -48,12 +48,13 @@ def keywords_checked(function: Callable[P, T]) -> Callable[P, T]:
     """Let `function` name the nearest known keyword when it is given an unknown one."""
     parameters = inspect.signature(function).parameters
     known = [name for name in parameters if name != "self"]
+    label = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> T:
         for name in kwargs:
             if name not in parameters:
-                raise TypeError(f"{function.__name__}: {unknown('keyword', name, known)}")
+                raise TypeError(f"{label}: {unknown('keyword', name, known)}")
         return function(*args, **kwargs)
 
     return checked
@@ -94,6 +95,10 @@ class Front:
     def _clone_with(self, state: State) -> Trainable:
         """Another trainable of the same kind with this state, for reading; may share what is never written to."""
         raise NotImplementedError
+
+    def _reader(self) -> StateReader:
+        """What makes use of the states of the next run, also long after it."""
+        return self  # type: ignore[return-value]
 
     # --- in use ------------------------------------------------------------------------------------------------------
 
@@ -170,7 +175,7 @@ class Front:
             subscriptions = [subscription_of(callback) for callback in callbacks]
             order = Order(
                 prepare=prepare,
-                reader=self,  # type: ignore[arg-type]
+                reader=self._reader(),
                 usage=self,
                 executor=runner,
                 subscriptions=subscriptions,

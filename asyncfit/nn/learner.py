@@ -157,6 +157,11 @@ class Learner:
         return self.network.dtype
 
     @property
+    def started(self) -> bool:
+        """Whether the optimizer has its slots: from the moment that the network is built."""
+        return self._started
+
+    @property
     def wants_limits(self) -> bool:
         """Whether the loss takes class numbers, whose range should be checked."""
         return self.loss.sparse
@@ -320,7 +325,7 @@ class Learner:
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
-        self.optimizer.learning_rate = value
+        self.optimizer.set_rate(value)
 
     def state(self) -> dict[str, Any]:
         """All that the next batch depends on: live flat arrays, and numbers. Copy what you keep."""
@@ -340,7 +345,7 @@ class Learner:
         """
         mine = self.state()
         self._match(mine, state)
-        self.optimizer.learning_rate = float(state["learning_rate"])
+        self.optimizer.set_rate(float(state["learning_rate"]))
         for name, array in mine.items():
             if isinstance(array, np.ndarray):
                 array[...] = state[name]
@@ -380,16 +385,16 @@ class Learner:
 
     # Optimizer variables, as model files hold them
 
-    def optimizer_slots(self) -> list[tuple[str, Array]]:
+    def optimizer_slots(self, state: Mapping[str, Any] | None = None) -> list[tuple[str, Array]]:
         """The slots as views by name, in Keras's order (formats.md 7.6): `adam/dense_kernel_momentum`, …
 
-        In files the iteration and the learning rate stand before them.
+        In files the iteration and the learning rate stand before them. Those of `state`, else the live ones.
         """
-        self._require_started()
+        state = self.state() if state is None else state
         prefix = self.optimizer.get_config()["name"]
         trained: list[Slot] = [s for s in self.network.slots if s.trainable]
         return [
-            (f"{prefix}/{s.path.replace('/', '_')}_{name}", s.view(self.optimizer.slots[name]))
+            (f"{prefix}/{s.path.replace('/', '_')}_{name}", s.view(state[f"optimizer/{name}"]))
             for group in self.optimizer.slot_groups
             for s in trained
             for name in group

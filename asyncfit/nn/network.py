@@ -233,6 +233,18 @@ class Network:
                 "input_shape=, or fit first"
             )
 
+    def twin(self, params: Array | None = None, fixed: Array | None = None) -> Self:
+        """The same layers in a network of its own, which may get more of them without this one noticing.
+
+        It shares the flat arrays of this one, or has those given; the layers' own `arrays` stay this one's.
+        """
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        twin.layers = list(self.layers)
+        twin.params = self.params if params is None else params
+        twin.fixed = self.fixed if fixed is None else fixed
+        return twin
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A copied or unpickled network has its layers' arrays as views of its flat arrays again."""
         self.__dict__.update(state)
@@ -299,10 +311,10 @@ class Network:
 
 def slip(found: Shape, expected: Shape) -> str:
     """What was probably meant, as the end of a message about two shapes."""
+    if not found:
+        return "; reshape x to (rows, 1)" if expected == (1,) else "; x needs one row for each sample"
     if math.prod(found) == math.prod(expected):
         if len(expected) == 1:
             return f"; put Flatten(input_shape={found}) first"
         return f"; reshape x to (rows, {', '.join(map(str, expected))})"
-    if not found:
-        return "; x needs one row for each sample"
     return "; build the model anew for other data"

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from asyncfit.errors import InvalidInput
+from asyncfit.errors import InvalidInput, ModelBusy
 from asyncfit.nn.arrays import Array, Call
 from asyncfit.nn.naming import CheckedKeywords, fold, number, plain_config
 
@@ -38,12 +38,14 @@ class Optimizer(CheckedKeywords):
         iterations: steps done.
         slots: the state by name (momentum, …), flat arrays beside `params`; empty until a model starts it.
         slot_groups: their order in files: group after group, and within a group weight by weight (formats.md 7.6).
+        busy: why the learning rate cannot be set by hand now; None if it can.
     """
 
     default_learning_rate: ClassVar[float] = 0.001
 
     def __init__(self, learning_rate: float | None = None) -> None:
         self._rate: Array = np.zeros((), np.float32)
+        self.busy: str | None = None
         self.learning_rate = self.default_learning_rate if learning_rate is None else learning_rate
         self.iterations = 0
         self.slots: dict[str, Array] = {}
@@ -56,6 +58,12 @@ class Optimizer(CheckedKeywords):
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
+        if self.busy is not None:
+            raise ModelBusy(self.busy)
+        self.set_rate(value)
+
+    def set_rate(self, value: float) -> None:
+        """As setting `learning_rate`, for whoever trains with it."""
         self._rate[()] = number(f"{type(self).__name__}(learning_rate=…)", value, least=0.0)
 
     @property

@@ -1,0 +1,234 @@
+"""Between a network and a file of it: what `formats.SavedModel` holds becomes a network, and the other way round.
+
+Plain and synchronous. Nothing here opens a file; `formats/` knows the bytes, this knows what they mean to `nn/`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import BadFile, InvalidInput
+from .formats.saved_model import LayerWeights, SavedModel
+from .nn import Learner, Network, configs, losses, metrics, optimizers
+from .nn.arrays import Array, Shape
+from .nn.layers import Layer
+from .protocol import State
+
+__all__ = ["Settings", "restored", "saved", "settings", "take_optimizer", "training_config"]
+
+
+# --- out -------------------------------------------------------------------------------------------------------------
+
+
+def training_config(learner: Learner) -> dict[str, Any]:
+    """Loss, metrics and optimizer as Keras writes them."""
+    return {
+        "loss": losses.config(learner.loss),
+        "loss_weights": None,
+        "metrics": [metrics.config(metric) for metric in learner.metrics] or None,
+        "weighted_metrics": None,
+        "optimizer_config": optimizers.config(learner.optimizer),
+    }
+
+
+def saved(network: Network, learner: Learner | None, training: Mapping[str, Any] | None, state: State) -> SavedModel:
+    """The model with this state, for any format. `training` is its `training_config`, None if it has none.
+
+    Raises:
+        InvalidInput: it has no weights yet.
+    """
+    network.require_built("save")
+    weights = [
+        LayerWeights(
+            layer.name,
+            [
+                (s.name, s.view(state["params" if s.trainable else "fixed"]))
+                for s in network.slots
+                if s.layer == layer.name
+            ],
+        )
+        for layer in network.layers
+    ]
+    model = SavedModel(config={"class_name": "Sequential", "config": network.get_config()}, weights=weights)
+    if learner is None or training is None:
+        return model
+    rate = float(state["learning_rate"])
+    optimizer = dict(training["optimizer_config"])
+    optimizer["config"] = {**optimizer["config"], "learning_rate": rate}
+    slots = [(name.partition("/")[2], array) for name, array in learner.optimizer_slots(state)]
+    return SavedModel(
+        config=model.config,
+        weights=weights,
+        training_config={**training, "optimizer_config": optimizer},
+        optimizer_weights=[
+            ("iteration", np.array(state["optimizer/iteration"], np.int64)),
+            ("learning_rate", np.array(rate, np.float32)),
+            *slots,
+        ],
+    )
+
+
+# --- in --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a file's `training_config` says: the arguments of `compile`."""
+
+    optimizer: optimizers.Optimizer
+    loss: losses.Loss
+    metrics: list[metrics.Metric | str]
+
+
+def restored(model: SavedModel, name: str, seed: int | None = None) -> Network:
+    """The network that a file holds, with its weights; `name` is the file's.
+
+    Raises:
+        BadFile: the file describes layers that we do not have, or weights of another number or shape than theirs.
+    """
+    with _blamed(name, "its model_config cannot be used"):
+        title, layers = configs.read(model.config, {})
+        wanted = _wanted(layers)
+    values = _matched(name, wanted, model.weights)  # before anything is built: what a file claims may be huge
+    with _blamed(name, "its model_config cannot be used"):
+        network = Network(layers, name=title, seed=seed)
+    if network.built:
+        network.set_weights(values)
+    return network
+
+
+def _wanted(layers: Sequence[Layer]) -> list[tuple[str, list[tuple[str, Shape]]]] | None:
+    """The weights of each layer that has some, as names and shapes; None if the shape of the input is not known."""
+    shape: Shape | None = None
+    found = []
+    for layer in layers:
+        if shape is None:
+            shape = layer.given_shape
+        if shape is None:
+            return None
+        specs = layer.weight_specs(shape)
+        if specs:
+            found.append((f"{type(layer).__name__} {layer.name!r}", [(w.name, tuple(w.shape)) for w in specs]))
+        shape = layer.output_shape_for(shape)
+    return found
+
+
+def _matched(
+    name: str, wanted: list[tuple[str, list[tuple[str, Shape]]]] | None, given: Sequence[LayerWeights]
+) -> list[Array]:
+    """The file's weights in the model's order, each of the shape that it wants; as in Keras names do not count."""
+    given = [layer for layer in given if layer.weights]
+    if wanted is None:
+        if given:
+            raise BadFile(f"{name} does not say which shape its input has, so its weights cannot be used")
+        return []
+    if len(given) != len(wanted):
+        raise BadFile(
+            f"{name} has weights for {_listed([layer.layer for layer in given])}, but its model_config needs them for "
+            f"{_listed([layer for layer, _ in wanted])}"
+        )
+    values: list[Array] = []
+    for (layer, specs), (title, arrays) in zip(wanted, given, strict=True):
+        if len(specs) != len(arrays):
+            raise BadFile(
+                f"{name}: the layer {title!r} has the weights {_listed([n for n, _ in arrays])}, but {layer} needs "
+                f"{_listed([n for n, _ in specs])}"
+            )
+        for (weight, shape), (_, array) in zip(specs, arrays, strict=True):
+            if array.shape != shape:
+                raise BadFile(
+                    f"{name}: the weight {title}/{weight} has the shape {array.shape}, but {layer} needs {shape}"
+                )
+            values.append(array)
+    return values
+
+
+def settings(model: SavedModel, name: str) -> Settings | None:
+    """What to compile the network with; None if the file says nothing of training, or nothing of a loss.
+
+    Raises:
+        BadFile: it says something that we cannot do.
+    """
+    config = model.training_config
+    if config is None or config.get("loss") is None:
+        return None
+    hint = "; load_model(…, compile=False) takes the layers and weights alone"
+    for key in ("loss_weights", "weighted_metrics"):
+        if not _nothing(config.get(key)):
+            raise BadFile(f"{name}: its training_config has {key}={config[key]!r}, which is not supported{hint}")
+    with _blamed(name, "its training_config cannot be used: the loss", hint):
+        loss = losses.get(_one(config["loss"]))
+    with _blamed(name, "its training_config cannot be used: the metrics", hint):
+        found = metrics.get_all([_metric(m) for m in _flat(config.get("metrics"))])
+    with _blamed(name, "its training_config cannot be used: the optimizer", hint):
+        given = config.get("optimizer_config")
+        if not isinstance(given, Mapping):
+            raise InvalidInput(f"optimizer_config is {given!r}, not a class_name and a config")
+        optimizer = optimizers.get(given)
+    return Settings(optimizer, loss, found)
+
+
+def take_optimizer(learner: Learner, model: SavedModel, name: str) -> None:
+    """Put in the state of the optimizer that a file holds, if it holds one.
+
+    Raises:
+        BadFile: it is another optimizer's.
+    """
+    arrays = [array for _, array in model.optimizer_weights]
+    if not arrays:
+        return
+    hint = "; load_model(…, compile=False) takes the layers and weights alone"
+    with _blamed(name, "its optimizer_weights cannot be used", hint):
+        if len(arrays) < 2 or arrays[0].size != 1 or arrays[1].size != 1:
+            raise InvalidInput("they do not begin with the iteration and the learning rate, as Keras 3 writes them")
+        iteration, rate = arrays[0].item(), arrays[1].item()
+        if not math.isfinite(iteration) or iteration < 0 or iteration != int(iteration):
+            raise InvalidInput(f"the iteration is {iteration!r}")
+        learner.load_optimizer_slots(arrays[2:], iteration=int(iteration), learning_rate=rate)
+
+
+@contextmanager
+def _blamed(name: str, what: str, hint: str = "") -> Iterator[None]:
+    """What goes wrong inside is the file's fault."""
+    try:
+        yield
+    except InvalidInput as error:
+        raise BadFile(f"{name}: {what}: {error}{hint}") from error
+    except (TypeError, ValueError, KeyError, AttributeError, IndexError, ArithmeticError, MemoryError) as error:
+        raise BadFile(f"{name}: {what}: {type(error).__name__}: {error}{hint}") from error
+
+
+def _one(loss: Any) -> Any:
+    """A loss for one output may stand in a list."""
+    return loss[0] if isinstance(loss, list) and len(loss) == 1 else loss
+
+
+def _flat(value: Any) -> list[Any]:
+    """Metrics, in as many lists as they may stand in."""
+    if value is None:
+        return []
+    if isinstance(value, list):
+        return [m for item in value for m in _flat(item)]
+    return [value]
+
+
+def _metric(value: Any) -> Any:
+    """Keras 2 wraps a metric's function."""
+    inner = value.get("config") if isinstance(value, Mapping) else None
+    if isinstance(inner, Mapping) and value.get("class_name") == "MeanMetricWrapper" and "fn" in inner:
+        return inner["fn"]
+    return value
+
+
+def _nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(_nothing(item) for item in value))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{len(names)} ({', '.join(names)})" if names else "none"

@@ -1,0 +1,146 @@
+"""What can be done with a state of a network: predict, evaluate, save. All of it beside training.
+
+A `Reader` belongs to one compilation of one stack of layers, so that a snapshot keeps its meaning when its model is
+compiled anew or gets more layers. It never touches the live arrays but to have them copied.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from . import modelfile
+from .checkpoints import write_whole
+from .compute import copy_state
+from .data import FitData, PassPlan, check_labels, plan_evaluate, plan_predict
+from .data.intake import Rows
+from .errors import InvalidInput
+from .formats import keras_h5
+from .front import run_batches
+from .jobs import Job, in_thread
+from .nn import Learner, Network, predict, quiet
+from .nn.arrays import Array
+from .protocol import State
+from .snapshot import Snapshot
+
+__all__ = ["Figures", "Reader", "check_arrays", "check_rows", "check_values"]
+
+Figures = float | list[float] | dict[str, float]
+
+
+class Reader:
+    """Makes use of states of `network`, and of `learner`, which is None if it was never compiled."""
+
+    def __init__(self, network: Network, learner: Learner | None) -> None:
+        self.network = network
+        self.learner = learner
+        self._training = None if learner is None else modelfile.training_config(learner)
+
+    def live(self, *, whole: bool) -> State:
+        """The live state, or its weights alone."""
+        if whole and self.learner is not None:
+            return self.learner.state()
+        network = self.network
+        network.require_built("state")
+        return {"params": network.params} | ({"fixed": network.fixed} if network.fixed.size else {})
+
+    # --- in a worker thread ------------------------------------------------------------------------------------------
+
+    def predict(self, state: State, plan: PassPlan) -> Array:
+        x = plan.read().x[: plan.steps * plan.batch_size]
+        return predict(self.network, x, batch_size=plan.batch_size, params=state["params"], fixed=state.get("fixed"))
+
+    def evaluate(self, state: State, plan: PassPlan, return_dict: bool) -> Figures:
+        if self.learner is None:
+            raise InvalidInput("evaluate: the model is not compiled; model.compile(optimizer=…, loss=…) first")
+        data = plan.read()
+        learner = Learner(
+            self.network.twin(state["params"], state.get("fixed")),
+            loss=self.learner.loss,
+            metrics=self.learner.metrics,
+            optimizer="sgd",  # not used
+        )
+        assert data.y is not None
+        check_arrays(learner, data.x, data.y)
+        if learner.wants_limits:
+            check_labels("y", data.y, classes(learner))
+        with quiet():
+            figures = run_batches(learner, data)
+        if return_dict:
+            return figures
+        return list(figures.values()) if len(figures) > 1 else figures["loss"]
+
+    def save(self, state: State, path: Path) -> None:
+        saved = modelfile.saved(self.network, self.learner, self._training, state)
+        write_whole(path, keras_h5.to_bytes(saved))
+
+    # --- for snapshots -----------------------------------------------------------------------------------------------
+
+    def predict_from(self, state: State, x: Any, *, batch_size: int = 32) -> Job[Array]:
+        plan = plan_predict(x, batch_size=batch_size)
+        check_rows(self.network, None, plan.rows)
+        return in_thread("snapshot.predict(…)", self.predict, state, plan)
+
+    def evaluate_from(
+        self,
+        state: State,
+        x: Any,
+        y: Any,
+        *,
+        batch_size: int = 32,
+        sample_weight: Any = None,
+        return_dict: bool = False,
+    ) -> Job[Any]:
+        plan = plan_evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight)
+        check_rows(self.network, self.learner, plan.rows)
+        return in_thread("snapshot.evaluate(…)", self.evaluate, state, plan, return_dict)
+
+    def save_from(self, state: State, path: str | os.PathLike[str]) -> Job[None]:
+        return in_thread("snapshot.save(…)", self.save, state, keras_h5.check_path(path))
+
+    def weights_from(self, state: State) -> list[Array]:
+        return [s.view(state["params" if s.trainable else "fixed"]).copy() for s in self.network.slots]
+
+    def snapshot_now(self, step: int, epoch: int) -> Snapshot:
+        return Snapshot(copy_state(self.live(whole=True)), step, epoch, self)
+
+
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+
+def classes(learner: Learner) -> int:
+    """How many outputs there are."""
+    output = learner.network.output_shape
+    assert output is not None
+    return output[-1]
+
+
+def check_arrays(learner: Learner, x: Array, y: Array, what: str = "") -> None:
+    """Refuse shapes and types that do not fit the model; `what` stands before what is wrong. Builds the network."""
+    try:
+        learner.check_data(x.shape, x.dtype, y.shape, y.dtype)
+    except InvalidInput as error:
+        if not what:
+            raise
+        raise InvalidInput(f"{what}: {error}") from None
+
+
+def check_rows(network: Network, learner: Learner | None, rows: Rows) -> None:
+    """The same as far as `rows` are arrays already. What is not built yet is built, if its shape is known."""
+    x, y = rows.x.array, None if rows.y is None else rows.y.array
+    if x is None:
+        return
+    if learner is not None and y is not None:
+        check_arrays(learner, x, y)
+    else:
+        network.build(x.shape[1:])
+
+
+def check_values(learner: Learner, data: FitData) -> None:
+    """Refuse what is not fit to train `learner` on. It looks at every label: call it off the loop."""
+    for what, source in (("", data.train), ("validation_data", data.validation)):
+        if source is not None and source.y is not None:
+            check_arrays(learner, source.x, source.y, what)
+    if learner.wants_limits:
+        data.check_labels(classes(learner))

@@ -1,0 +1,492 @@
+"""`Sequential`: the model that users hold. A thin front over `nn.Network` and `nn.Learner`; runs do the work.
+
+The network is never changed under the eyes of somebody who reads it: a layer that is added to a built one goes to a
+copy that shares its arrays, and each compilation has a learner of its own.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import anyio.to_thread
+import numpy as np
+
+from . import modelfile
+from .bus import EventBus
+from .callback import Callback
+from .compute import copy_state
+from .data import FitData, plan_evaluate, plan_fit, plan_predict
+from .data.intake import Rows
+from .errors import InvalidInput
+from .events import LayerCreated, ModelCompiled
+from .executors.base import Executor
+from .fit import Fit
+from .formats import keras_h5
+from .front import Callbacks, Front, as_callbacks, keywords_checked
+from .jobs import Job, in_thread
+from .news import News
+from .nn import Learner, Network, quiet
+from .nn.arrays import Array
+from .nn.layers import InputLayer, Layer
+from .nn.losses import LossLike
+from .nn.metrics import MetricLike
+from .nn.optimizers import Optimizer, OptimizerLike
+from .nn.streams import checked_seed
+from .protocol import State, Trainable
+from .reading import Figures, Reader, check_rows, check_values
+from .run import Run
+from .subscriptions import Subscription
+
+__all__ = ["Sequential", "load_model"]
+
+T = TypeVar("T")
+
+AFTER = "await the end of the run (run.wait()), or stop it (run.stop())"
+
+
+class Sequential(Front):
+    """Layers in a row, which can be compiled, trained, asked and saved.
+
+    Args:
+        layers: the layers, an `Input` first if you like; without it the first data say the shape of the input.
+        name: "sequential" if left out.
+        seed: initial weights, dropout and the order of the rows are functions of it; None draws one.
+
+    Attributes:
+        history: the newest run's `History`, also after an error; None before the first.
+    """
+
+    @keywords_checked
+    def __init__(self, layers: Iterable[Layer] = (), *, name: str | None = None, seed: int | None = None) -> None:
+        super().__init__()
+        given: Any = layers
+        if isinstance(given, Layer | str) or not isinstance(given, Iterable):
+            raise InvalidInput(f"Sequential takes a list of layers, as in Sequential([Dense(1)]), not {given!r}")
+        title: Any = name
+        if title is not None and not (isinstance(title, str) and title):
+            raise InvalidInput(f"the name of a model is a text, not {name!r}")
+        self._take(Network(name=name, seed=seed), None)
+        for layer in layers:
+            self.add(layer)
+
+    def _take(self, network: Network, learner: Learner | None) -> None:
+        self._network = network
+        self._learner = learner
+        self._grown = False  # layers were added since it was compiled
+        self._news = News()
+        self._callbacks: list[Callback] = []
+        for index, layer in enumerate(network.layers):
+            self._news.happened(LayerCreated(layer=layer, index=index))
+        if learner is not None:
+            self._news.happened(self._compilation(learner))
+
+    # --- layers ------------------------------------------------------------------------------------------------------
+
+    def add(self, layer: Layer) -> None:
+        """Put a layer behind the others.
+
+        Raises:
+            InvalidInput: it is no layer, or cannot take what the layer before it gives.
+            ModelBusy: a run is training the model.
+        """
+        network, learner = self._network, self._learner
+        with self._changing("add"):
+            if network.built:
+                network = network.twin()
+            network.add(layer)
+            if network is not self._network:
+                self._network = network
+                if learner is not None:
+                    learner.optimizer.owner = network
+                    self._learner, self._grown = None, True
+        if not isinstance(layer, InputLayer):
+            self._news.happened(LayerCreated(layer=layer, index=len(network.layers) - 1), self._callbacks)
+
+    @property
+    def name(self) -> str:
+        return self._network.name
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers, without the `Input`."""
+        return list(self._network.layers)
+
+    @property
+    def optimizer(self) -> Optimizer | None:
+        """The optimizer; None before `compile`. While a run trains the model, its `learning_rate` is read-only."""
+        return None if self._learner is None else self._learner.optimizer
+
+    def count_params(self) -> int:
+        """How many numbers the weights have."""
+        return self._network.count_params()
+
+    def summary(self, print_fn: Callable[[str], object] = print) -> None:
+        """Print the layers, the shapes of their outputs and the sizes of their weights."""
+        print_fn("\n".join(self._network.summary_lines()))
+
+    def get_config(self) -> dict[str, Any]:
+        """The layers and their settings as plain JSON types, as Keras reads them."""
+        return self._network.get_config()
+
+    def get_weights(self) -> list[Array]:
+        """Copies of all weights in Keras's order: layer by layer, kernel before bias.
+
+        Raises:
+            ModelBusy: a run is training the model; the message names the ways that work meanwhile.
+        """
+        self._require_free("get_weights", "use event.model.get_weights(), or (await run.snapshot()).get_weights()")
+        return self._network.get_weights()
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Replace all weights, given in the order of `get_weights`.
+
+        Raises:
+            InvalidInput: a number or shape differs; nothing was changed.
+            ModelBusy: a run is training the model.
+        """
+        with self._changing("set_weights", "a gate of the run can: event.set_weights(snapshot)"):
+            self._network.set_weights(weights)
+
+    # --- compile -----------------------------------------------------------------------------------------------------
+
+    @keywords_checked
+    def compile(
+        self,
+        optimizer: OptimizerLike = "rmsprop",
+        loss: LossLike | None = None,
+        metrics: MetricLike | Iterable[MetricLike] | None = None,
+        *,
+        callbacks: Callbacks = (),
+    ) -> None:
+        """Say how to train: names as in Keras, or objects. The optimizer begins anew.
+
+        Args:
+            callbacks: take part in all runs until the model is compiled anew. Plain hooks for layers and compilations
+                are called here, async ones before the next `TrainBegin`.
+
+        Raises:
+            InvalidInput: an unknown name (the message has the nearest known one), or no loss.
+            ModelBusy: a run is training the model.
+        """
+        known = as_callbacks(callbacks, "compile")
+        if loss is None:
+            raise InvalidInput("compile needs a loss, as in model.compile(optimizer='adam', loss='mse')")
+        with self._changing("compile"):
+            learner = Learner(self._network, loss=loss, optimizer=optimizer, metrics=metrics)
+            self._learner, self._grown, self._callbacks = learner, False, known
+        self._news.happened(self._compilation(learner))
+        self._callbacks = self._news.introduce(known)
+
+    def _compilation(self, learner: Learner) -> ModelCompiled:
+        return ModelCompiled(
+            model=self,
+            optimizer=learner.optimizer.get_config()["name"],
+            loss=learner.loss.name,
+            metrics=tuple(metric if isinstance(metric, str) else metric.name for metric in learner.metrics),
+        )
+
+    def _compiled(self, what: str) -> Learner:
+        if self._grown:
+            raise InvalidInput(f"{what}: layers were added to {self.name!r} after compile; compile it again")
+        if self._learner is None:
+            raise InvalidInput(
+                f"{what} needs a compiled model: model.compile(optimizer='adam', loss='mse', metrics=[…]) first"
+            )
+        if not self._network.layers:
+            raise InvalidInput(f"{what}: the model {self.name!r} has no layers; model.add(…) some first")
+        return self._learner
+
+    # --- fit ---------------------------------------------------------------------------------------------------------
+
+    @keywords_checked
+    def fit(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        batch_size: int | None = 32,
+        epochs: int = 1,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        shuffle: bool = True,
+        class_weight: Mapping[int, float] | None = None,
+        sample_weight: Any = None,
+        validation_data: Any = None,
+        validation_split: float = 0.0,
+        validation_batch_size: int | None = None,
+        validation_steps: int | None = None,
+        validation_freq: int | Iterable[int] = 1,
+        callbacks: Callbacks = (),
+        bus: EventBus | None = None,
+        verbose: Any = 0,
+        run_id: str | None = None,
+        seed: int | None = None,
+        executor: str | Executor = "thread",
+        lookahead: int = 1,
+        drain_timeout: float = 10.0,
+        grace: float = 5.0,
+    ) -> Fit:
+        """Train. Await what it returns for the `History`, enter it for the live `Run`, or `start` it.
+
+        Keywords mean what they mean in Keras. A second fit goes on with the optimizer's state.
+
+        Args:
+            callbacks: take part beside those of `compile`, in this run.
+            bus: its subscribers get the run's events.
+            verbose: accepted, and silent; subscribe to events instead.
+            run_id: the run's name in its events; drawn if left out.
+            seed: for the order of the rows and dropout, in place of the model's.
+            executor: where to compute.
+            lookahead: how many boundaries compute may work ahead of gates, 0 for lock-step. The bits are the same.
+            drain_timeout: seconds that subscribers have for what is queued when the run has ended.
+            grace: seconds that all handlers together have after a cancellation or failure.
+
+        Raises:
+            InvalidInput: types, names or shapes do not fit; all else that is wrong with the data is told, and
+                `ModelBusy` raised, when the run starts.
+        """
+        learner = self._compiled("fit")
+        plan = plan_fit(
+            x, y, batch_size=batch_size, epochs=epochs, initial_epoch=initial_epoch, steps_per_epoch=steps_per_epoch,
+            shuffle=shuffle, class_weight=class_weight, sample_weight=sample_weight, validation_data=validation_data,
+            validation_split=validation_split, validation_batch_size=validation_batch_size,
+            validation_steps=validation_steps, validation_freq=validation_freq,
+        )  # fmt: skip
+        known = as_callbacks([*self._callbacks, *as_callbacks(callbacks, "fit")], "fit")
+        self._check_now(learner, plan.rows)
+        return self._fit(
+            "model.fit(…)", learner, plan, callbacks=known, bus=bus, executor=executor, lookahead=lookahead,
+            seed=self._network.seed if seed is None else checked_seed(seed), run_id=run_id,
+            drain_timeout=drain_timeout, grace=grace, prepared=functools.partial(self._prepared, learner),
+            before=functools.partial(self._tell, bus), as_stored=_as_stored, around=quiet,
+        )  # fmt: skip
+
+    def _prepared(self, learner: Learner, data: FitData) -> None:
+        """The last checks of a run, in a worker thread."""
+        if self._learner is not learner:
+            raise InvalidInput(f"{self.name!r} was compiled anew, or got layers, after fit was called; call fit again")
+        check_values(learner, data)
+
+    def _tell(self, bus: EventBus | None, subscriptions: list[Subscription]) -> list[Callable[[], Any]]:
+        """What happened to the model, for those who take part in a run and have not heard of it."""
+        news = self._news
+        tell: list[Callable[[], Any]] = [functools.partial(news.catch_up, one) for one in subscriptions]
+        return tell if bus is None else [*tell, functools.partial(news.publish_on, bus)]
+
+    def _check_now(self, learner: Learner | None, rows: Rows) -> None:
+        """Look at shapes and types. A network without weights gets them, unless a run is about to do that."""
+        if self._network.built and (learner is None or learner.started):
+            check_rows(self._network, learner, rows)
+        elif self._user is None:
+            with self._reading:
+                check_rows(self._network, learner, rows)
+
+    def claim(self, run: Run) -> None:
+        """A run begins."""
+        super().claim(run)
+        if self._learner is not None:
+            self._learner.optimizer.busy = (
+                f"run {run.id} is training this model; run.set_learning_rate(…) or event.set_learning_rate(…) sets "
+                "the rate of a run"
+            )
+
+    def release(self, run: Run) -> None:
+        """A run has ended."""
+        if self._user is run and self._learner is not None:
+            self._learner.optimizer.busy = None
+        super().release(run)
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    @keywords_checked
+    def evaluate(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        batch_size: int | None = 32,
+        sample_weight: Any = None,
+        steps: int | None = None,
+        return_dict: bool = False,
+        verbose: Any = 0,
+    ) -> Job[Figures]:
+        """The loss, or with metrics `[loss, *metrics]`; a dict with `return_dict=True`.
+
+        While a run trains the model: of the newest state that nobody can undo.
+        """
+        learner = self._compiled("evaluate")
+        plan = plan_evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight, steps=steps)
+        self._check_now(learner, plan.rows)
+
+        def work(reader: Reader, state: State) -> Figures:
+            return reader.evaluate(state, plan, bool(return_dict))
+
+        return Job("model.evaluate(…)", lambda: self._on_state(work, shape_of=lambda: plan.read().x))
+
+    @keywords_checked
+    def predict(self, x: Any, *, batch_size: int | None = 32, steps: int | None = None, verbose: Any = 0) -> Job[Array]:
+        """The outputs for `x`, `(rows, *output_shape)`.
+
+        While a run trains the model: with the newest weights that nobody can undo.
+        """
+        plan = plan_predict(x, batch_size=batch_size, steps=steps)
+        self._check_now(None, plan.rows)
+
+        def work(reader: Reader, state: State) -> Array:
+            return reader.predict(state, plan)
+
+        return Job("model.predict(…)", lambda: self._on_state(work, shape_of=lambda: plan.read().x))
+
+    def save(self, path: str | os.PathLike[str]) -> Job[None]:
+        """Write the whole model, optimizer included, as Keras's `.h5`: whole, or not at all.
+
+        Raises:
+            InvalidInput: no such file can be made.
+            CheckpointError: (when awaited) it could not be written; what was there before is still there.
+        """
+        target = keras_h5.check_path(path)
+        if self._user is None:
+            self._network.require_built("save")
+
+        def work(reader: Reader, state: State) -> None:
+            reader.save(state, target)
+
+        return Job("model.save(…)", lambda: self._on_state(work, whole=True))
+
+    async def _on_state(
+        self,
+        work: Callable[[Reader, State], T],
+        *,
+        whole: bool = False,
+        shape_of: Callable[[], Array] | None = None,
+    ) -> T:
+        """Let `work` have a copy of the model's state in a worker thread; beside training, the run's whole state."""
+
+        def idle() -> tuple[T] | None:
+            with self._reading:
+                if self._user is not None:
+                    return None
+                reader = self._reader()
+                if shape_of is not None and not reader.network.built:
+                    reader.network.build(shape_of().shape[1:])
+                state = copy_state(reader.live(whole=whole))
+            return (work(reader, state),)
+
+        def beside(run_reader: Any, state: State) -> T:
+            return work(run_reader, state)
+
+        while True:
+            run = self._user
+            if run is None:
+                done = await anyio.to_thread.run_sync(idle)
+                if done is not None:
+                    return done[0]
+            else:
+                snapshot = await run._whole()
+                return await anyio.to_thread.run_sync(beside, snapshot._model, snapshot._state)
+
+    def _reader(self) -> Reader:
+        return Reader(self._network, self._learner)
+
+    # --- a Trainable -------------------------------------------------------------------------------------------------
+
+    @property
+    def learning_rate(self) -> float:
+        """The optimizer's, as it stores it: rounded to float32."""
+        return self._mine("learning_rate").learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        self._mine("learning_rate").learning_rate = value
+
+    def train_batch(self, x: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
+        """One step on a batch; its loss and metrics, computed with the weights before the step."""
+        with quiet():
+            return self._mine("train_batch").train_batch(x, y, sample_weight)
+
+    def test_batch(self, x: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
+        """Loss and metrics of a batch."""
+        with quiet():
+            return self._mine("test_batch").test_batch(x, y, sample_weight)
+
+    def state(self) -> dict[str, Any]:
+        """All that the next batch depends on: live flat arrays, and numbers. Copy what you keep."""
+        return self._mine("state").state()
+
+    def load_state(self, state: State) -> None:
+        """Copy a state in."""
+        self._mine("load_state").load_state(state)
+
+    def _mine(self, what: str) -> Learner:
+        ways = {"learning_rate": "model.optimizer.learning_rate and run.set_learning_rate(…) work meanwhile"}
+        self._require_free(what, ways.get(what, f"{AFTER}; event.model and run.snapshot() have the state meanwhile"))
+        return self._compiled(what)
+
+    def _trainable(self) -> Trainable:
+        return self._compiled("this")
+
+    @contextmanager
+    def _changing(self, what: str, way: str = "") -> Iterator[None]:
+        """Nobody trains the model, and nobody is just copying it."""
+        self._require_free(what, f"{AFTER}{way and '; '}{way}")
+        with self._reading:
+            yield
+
+    # --- copies ------------------------------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy gets: layers, weights, the optimizer with its state; no callbacks and no history."""
+        self._require_free("copying it", AFTER)
+        return {"network": self._network, "learner": self._learner, "grown": self._grown, "fits": self._fits}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Front.__init__(self)
+        self._take(state["network"], state["learner"])
+        self._grown, self._fits = state["grown"], state["fits"]
+
+    def __copy__(self) -> Sequential:
+        return copy.deepcopy(self)
+
+    def __repr__(self) -> str:
+        kinds = ", ".join(type(layer).__name__ for layer in self._network.layers)
+        return f"<Sequential {self.name}: {kinds or 'no layers'}>"
+
+
+def _as_stored(rate: float) -> float:
+    return float(np.float32(rate))
+
+
+@keywords_checked
+def load_model(path: str | os.PathLike[str], *, compile: bool = True) -> Job[Sequential]:
+    """Read the model in a Keras `.h5`, as this library or Keras wrote it; training goes on where it was.
+
+    Args:
+        compile: False takes the layers and weights alone.
+
+    Raises:
+        FileNotFoundError: (when awaited) there is no such file.
+        BadFile: (when awaited) it is no model that we can use; the message says why.
+    """
+    try:
+        name = os.fspath(path)
+    except TypeError:
+        raise InvalidInput(f"load_model takes a path (str or os.PathLike), not {path!r}") from None
+    return in_thread("load_model(…)", _load, os.fsdecode(name), bool(compile))
+
+
+def _load(path: str, compiled: bool) -> Sequential:
+    saved = keras_h5.read(path)
+    model = Sequential.__new__(Sequential)
+    Front.__init__(model)
+    model._take(modelfile.restored(saved, path), None)
+    settings = modelfile.settings(saved, path) if compiled else None
+    if settings is not None:
+        model.compile(optimizer=settings.optimizer, loss=settings.loss, metrics=settings.metrics)
+        if model._learner is not None and model._learner.started:
+            modelfile.take_optimizer(model._learner, saved, path)
+    return model
