@@ -41,6 +41,8 @@ from .history import Progress as Progress
 from .jobs import Job as Job
 from .protocol import Trainable as Trainable
 from .run import Run as Run
+from .sequential import Sequential as Sequential
+from .sequential import load_model as load_model
 from .snapshot import Snapshot as Snapshot
 from .streams import EventStream as EventStream
 from .subscriptions import SubscriberStats as SubscriberStats

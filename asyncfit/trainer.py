@@ -13,7 +13,6 @@ import numpy as np
 
 from .bus import EventBus
 from .checkpoints import write_whole
-from .compute import copy_state
 from .data import plan_evaluate, plan_fit, plan_predict
 from .errors import InvalidInput, ModelBusy
 from .executors.base import Executor
@@ -21,7 +20,6 @@ from .fit import Fit
 from .front import Callbacks, Front, as_callbacks, keywords_checked, run_batches
 from .jobs import Job, in_thread
 from .protocol import State, Trainable
-from .run import Run
 from .snapshot import Array
 
 __all__ = ["Trainer"]
@@ -129,10 +127,13 @@ class Trainer(Front):
 
         async def evaluate() -> dict[str, float]:
             result = None if self._user is not None else await anyio.to_thread.run_sync(here)
-            if result is None:
-                self._require_clone("evaluate")
-                result = await self._read(lambda state: self._with_spare(state, lambda t: run_batches(t, plan.read())))
-            return result
+            if result is not None:
+                return result
+            self._require_clone("evaluate")
+            means: dict[str, float] = await self._read(
+                lambda state: self._with_spare(state, lambda twin: run_batches(twin, plan.read()))
+            )
+            return means
 
         return Job("trainer.evaluate(…)", evaluate)
 
@@ -141,8 +142,9 @@ class Trainer(Front):
         plan = plan_predict(x, batch_size=batch_size, own_model=True)
 
         def predict() -> Array:
-            parts = [(x, size) for x, _, _, size in plan.read().batches(0)]
-            return self._with_spare(state, lambda t: np.concatenate([np.asarray(t.predict(x)) for x, _ in parts]))
+            parts = [x for x, _, _, _ in plan.read().batches(0)]
+            outputs: list[Array] = self._with_spare(state, lambda twin: [np.asarray(twin.predict(x)) for x in parts])
+            return np.concatenate(outputs)
 
         return in_thread("snapshot.predict(…)", predict)
 

@@ -1,6 +1,6 @@
 """Any model can be trained: here a linear regression in ten lines, with the same runs, events and callbacks.
 
-    python examples/own_model.py
+python examples/own_model.py
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Train a network on handwritten digits inside an async program: live progress, a file per epoch, an early stop.
 
-    python examples/quickstart.py [directory for the model files]
+python examples/quickstart.py [directory for the model files]
 """
 
 import asyncio

@@ -1,12 +1,12 @@
 """A web service that trains while it serves: start a run, watch it, stop it, and predict all the while.
 
-    pip install "asyncfit[service]"
-    python examples/service.py            # or: uvicorn --app-dir examples service:app
+pip install "asyncfit[service]"
+python examples/service.py            # or: uvicorn --app-dir examples service:app
 
-    curl -X POST localhost:8000/runs                      {"id": "…"}
-    curl -N localhost:8000/runs/<id>/events               server-sent events, as they happen
-    curl -X POST localhost:8000/runs/<id>/stop            {"outcome": "stopped", "step": …}
-    curl -X POST localhost:8000/predict -d '{"index": 0}' {"digit": …, "label": …, "training": true}
+curl -X POST localhost:8000/runs                      {"id": "…"}
+curl -N localhost:8000/runs/<id>/events               server-sent events, as they happen
+curl -X POST localhost:8000/runs/<id>/stop            {"outcome": "stopped", "step": …}
+curl -X POST localhost:8000/predict -d '{"index": 0}' {"digit": …, "label": …, "training": true}
 """
 
 import contextlib
@@ -70,7 +70,7 @@ async def events(request: Request) -> Response:
     run = find(request)
     if run is None:
         return JSONResponse({"error": "no such run"}, status_code=404)
-    # Subscribed here, so that nothing is missed before the first byte is sent. A slow client misses batches, not epochs.
+    # Subscribed here, so that nothing is missed before the first byte is sent. A slow client misses batches, no epochs.
     stream = run.events(af.EpochEnd, af.BatchEnd, af.TrainEnd, where=interesting, buffer=32)
 
     async def sent() -> AsyncIterator[str]:

@@ -1,6 +1,6 @@
 """A live run as a stream: its events with `async for`, and a stop from outside.
 
-    python examples/stream.py
+python examples/stream.py
 """
 
 import asyncio

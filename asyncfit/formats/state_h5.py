@@ -42,7 +42,7 @@ def to_bytes(state: Mapping[str, Any]) -> bytes:
                 array = np.asarray(value)
                 if array.dtype.kind not in "biufc":
                     raise InvalidInput(
-                        f"state()[{name!r}] is {type(value).__name__}; a state holds arrays of numbers, numbers and text"
+                        f"state()[{name!r}] is {type(value).__name__}; a state holds arrays, numbers and text"
                     )
                 item = group.create_dataset(str(number), data=array)
                 scalar = not isinstance(value, np.ndarray)

@@ -1,0 +1,150 @@
+"""The examples, as a reader runs them; the service over real HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from .readme import README, blocks, differs
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def run(name: str, folder: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py")],
+        cwd=folder, capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_quickstart(tmp_path: Path) -> None:
+    out = run("quickstart", tmp_path)
+    last = out.strip().splitlines()[-1]
+    assert "stopped: validation loss has not fallen" in out
+    assert last.startswith("best: epoch")
+    assert float(last.split("accuracy ")[1].split("%")[0]) > 94.0
+    epochs = out.count("validation loss") - 2
+    assert len(list(tmp_path.glob("model_at_epoch_*.h5"))) == epochs
+
+
+def test_custom_callback(tmp_path: Path) -> None:
+    lines = run("custom_callback", tmp_path).strip().splitlines()
+    assert lines[:5] == [
+        "Layer 0 created: dense",
+        "Layer 1 created: dense_1",
+        "Model compiled: optimizer sgd, loss binary_crossentropy",
+        "Training started.",
+        "Model is trained: 10 epochs of 8 batches",
+    ]
+    assert [line.split(":")[0] for line in lines[5:15]] == [f"Epoch {n}" for n in range(10)]
+    assert lines[15].startswith("Training finished. Final loss:")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"model_at_epoch_{n}.h5" for n in range(10)]
+
+
+def test_stream(tmp_path: Path) -> None:
+    out = run("stream", tmp_path)
+    assert "stop requested by run: seen enough" in out
+    assert "stopped at step" in out
+    assert "3 whole epochs" in out or "2 whole epochs" in out
+
+
+def test_own_model(tmp_path: Path) -> None:
+    assert "stopped (solved): w = [ 2.  -3.   0.5]" in run("own_model", tmp_path)
+
+
+@pytest.mark.parametrize(("code", "shown"), list(blocks(README.read_text())))
+def test_the_readme_does_what_it_says(code: str, shown: str | None, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    if shown is not None:
+        assert differs(shown, done.stdout) is None
+
+
+# --- the service ---------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def served() -> Iterator[str]:
+    """The application behind a real server in a thread; yields its address."""
+    uvicorn = pytest.importorskip("uvicorn")
+    spec = importlib.util.spec_from_file_location("service_example", EXAMPLES / "service.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    server = uvicorn.Server(uvicorn.Config(module.app, port=0, log_level="warning", lifespan="on", ws="none"))
+    ready = threading.Event()
+
+    class Told(type(server)):  # type: ignore[misc]
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets)
+            ready.set()
+
+    server.__class__ = Told
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        assert ready.wait(20)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def events_of(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        if line.startswith("data: "):
+            yield json.loads(line[6:])
+
+
+def test_the_service_over_http() -> None:
+    with served() as address, httpx.Client(base_url=address, timeout=30) as client:
+        idle = client.post("/predict", json={"index": 3}).json()
+        assert idle["training"] is False
+        started = client.post("/runs")
+        assert started.status_code == 201
+        run_id = started.json()["id"]
+        assert client.post("/runs").status_code == 409, "one model trains once at a time"
+        assert client.get("/runs/nobody/events").status_code == 404
+
+        with client.stream("GET", f"/runs/{run_id}/events") as stream, httpx.Client(base_url=address) as other:
+            events = events_of(stream.iter_lines())
+            epochs = 0
+            for event in events:
+                assert event["run_id"] == run_id
+                epochs += event["type"] == "EpochEnd"
+                if epochs == 2:
+                    break
+            beside = other.post("/predict", json={"index": 3}, timeout=30).json()
+            assert beside["training"] is True
+            assert beside["digit"] == beside["label"]
+            stopped = other.post(f"/runs/{run_id}/stop", timeout=30).json()
+            assert stopped["outcome"] == "stopped"
+            last = list(events)[-1]
+            assert last["type"] == "TrainEnd"
+            assert last["outcome"] == "stopped"
+            assert last["reason"] == "asked over HTTP"
+        assert client.post("/predict", json={"index": 3}).json()["training"] is False
+        again = client.post("/runs?epochs=1")
+        assert again.status_code == 201, "and it can train again"
+
+
+def test_the_service_shuts_down_in_the_middle_of_a_run() -> None:
+    with served() as address, httpx.Client(base_url=address, timeout=30) as client:
+        assert client.post("/runs").status_code == 201
