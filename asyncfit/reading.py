@@ -12,7 +12,6 @@ from typing import Any
 
 from . import modelfile
 from .checkpoints import write_whole
-from .compute import copy_state
 from .data import FitData, PassPlan, check_labels, plan_evaluate, plan_predict
 from .data.intake import Rows
 from .errors import InvalidInput
@@ -22,7 +21,6 @@ from .jobs import Job, in_thread
 from .nn import Learner, Network, predict, quiet
 from .nn.arrays import Array
 from .protocol import State
-from .snapshot import Snapshot
 
 __all__ = ["Figures", "Reader", "check_arrays", "check_rows", "check_values"]
 
@@ -102,9 +100,6 @@ class Reader:
     def weights_from(self, state: State) -> list[Array]:
         return [s.view(state["params" if s.trainable else "fixed"]).copy() for s in self.network.slots]
 
-    def snapshot_now(self, step: int, epoch: int) -> Snapshot:
-        return Snapshot(copy_state(self.live(whole=True)), step, epoch, self)
-
 
 # --- checks ----------------------------------------------------------------------------------------------------------
 
@@ -116,14 +111,9 @@ def classes(learner: Learner) -> int:
     return output[-1]
 
 
-def check_arrays(learner: Learner, x: Array, y: Array, what: str = "") -> None:
-    """Refuse shapes and types that do not fit the model; `what` stands before what is wrong. Builds the network."""
-    try:
-        learner.check_data(x.shape, x.dtype, y.shape, y.dtype)
-    except InvalidInput as error:
-        if not what:
-            raise
-        raise InvalidInput(f"{what}: {error}") from None
+def check_arrays(learner: Learner, x: Array, y: Array) -> None:
+    """Refuse shapes and types that do not fit the model. Builds the network."""
+    learner.check_data(x.shape, x.dtype, y.shape, y.dtype)
 
 
 def check_rows(network: Network, learner: Learner | None, rows: Rows) -> None:
@@ -139,8 +129,7 @@ def check_rows(network: Network, learner: Learner | None, rows: Rows) -> None:
 
 def check_values(learner: Learner, data: FitData) -> None:
     """Refuse what is not fit to train `learner` on. It looks at every label: call it off the loop."""
-    for what, source in (("", data.train), ("validation_data", data.validation)):
-        if source is not None and source.y is not None:
-            check_arrays(learner, source.x, source.y, what)
+    assert data.train.y is not None  # that of the validation has been compared with it
+    check_arrays(learner, data.train.x, data.train.y)
     if learner.wants_limits:
         data.check_labels(classes(learner))
