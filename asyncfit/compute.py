@@ -116,12 +116,18 @@ class Progress:
 
 
 class _Hold:
-    """A report that waits for its decision. `state` is None for a batch: nothing can be put back there."""
+    """A report that waits for its decision. `state` is None for a batch: nothing can be put back there.
 
-    __slots__ = ("begun", "next", "state", "step")
+    `inline` is what replayable inline handlers keep, as it was then.
+    """
 
-    def __init__(self, state: dict[str, Any] | None, step: int, begun: int, next: int | None = None) -> None:
+    __slots__ = ("begun", "inline", "next", "state", "step")
+
+    def __init__(
+        self, state: dict[str, Any] | None, step: int, begun: int, next: int | None = None, inline: Any = None
+    ) -> None:
         self.state = state
+        self.inline = inline
         self.step = step
         self.begun = begun
         self.next = next
@@ -136,9 +142,6 @@ class _GoTo(Exception):
 
 class _Over(Exception):
     """`End` has been obeyed."""
-
-
-_INLINE = "asyncfit/inline"
 
 
 def copy_state(state: State) -> dict[str, Any]:
@@ -217,7 +220,7 @@ class Compute:
         self._ahead = 0 if held else self.work.lookahead  # whatever a gate decides here, it decides before all work
         snapshot = self._snapshot() if held or self.interest.snapshot_boundary else None
         if held:
-            self._hold(_Hold(snapshot, 0, self._begun, epoch))
+            self._hold(_Hold(snapshot, 0, self._begun, epoch, self._inline_state()))
         rate = float(self.work.trainable.learning_rate)
         self._report(TrainBegun(0, time.time(), self.work.params, held, epoch, 0, rate, snapshot, asked))
         return epoch
@@ -389,8 +392,8 @@ class Compute:
             if self._boundary is None:
                 self._boundary = _Hold(snapshot, self.progress.step, self._begun)
                 self._hold(self._boundary)
-            else:  # an inline handler has changed the state since it was opened
-                self._boundary.state = snapshot
+            self._boundary.state = snapshot  # an inline handler may have changed it since it was opened
+            self._boundary.inline = self._inline_state()
         return snapshot
 
     def _hold(self, hold: _Hold) -> None:
@@ -404,22 +407,15 @@ class Compute:
         return hold
 
     def _snapshot(self) -> dict[str, Any]:
-        state = copy_state(self.work.trainable.state())
-        if self.work.inline is not None:
-            state[_INLINE] = self.work.inline.state()
-        return state
+        return copy_state(self.work.trainable.state())
 
-    def _restore(self, state: State) -> None:
-        inline = state.get(_INLINE)
-        if inline is not None and self.work.inline is not None:
-            self.work.inline.load_state(inline)
-            state = {name: value for name, value in state.items() if name != _INLINE}
-        self.work.trainable.load_state(state)
+    def _inline_state(self) -> Any:
+        return None if self.work.inline is None else self.work.inline.state()
 
     def _load_all(self, state: State) -> None:
         """Put weights in where only whole states are known: all of it but the learning rate."""
         rate = self.work.trainable.learning_rate
-        self.work.trainable.load_state({name: value for name, value in state.items() if name != _INLINE})
+        self.work.trainable.load_state(state)
         if self.work.trainable.learning_rate != rate:
             self._set_rate(rate)
 
@@ -520,7 +516,9 @@ class Compute:
         if hold.state is not None and self._begun != hold.begun:
             self._replay_until = max(self._replay_until, self.progress.step)
             self.progress.step = hold.step
-            self._restore(hold.state)
+            self.work.trainable.load_state(hold.state)
+            if self.work.inline is not None:
+                self.work.inline.load_state(hold.inline)
 
     def _end(self, change: Change | None, restore: State | None) -> None:
         error: BaseException | None = None

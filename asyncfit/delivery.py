@@ -6,18 +6,21 @@ it happens on the run's loop, but for `Inline`, which compute calls in its own t
 
 from __future__ import annotations
 
+import contextvars
 import copy
 import logging
 import math
+import weakref
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
 import anyio.abc
 
 from .bus import EventBus
-from .control import GateControl, LateControl, checked_rate, checked_reason
+from .callback import Callback
+from .control import GateControl, LateControl
 from .events import (
     BatchBegin,
     BatchEnd,
@@ -30,8 +33,8 @@ from .events import (
     ValidationBegin,
     ValidationEnd,
 )
-from .mailbox import Mailbox, clock
-from .protocol import Decision, Interest, StopAsked
+from .mailbox import Mailbox, clock, take_back, was_interrupted
+from .protocol import Decision, Interest
 from .streams import EventStream
 from .subscriptions import Filter, Hook, SubscriberStats, Subscription
 
@@ -53,6 +56,8 @@ class Owner:
     failed: Callable[[BaseException], None]
     also_failed: Callable[[BaseException], None]
     publish: Callable[[Event], None]
+    on_loop: Callable[[Callable[[], object]], None]
+    crashed: Callable[[BaseException], None]
     interrupted: Callable[[], None]
     throttle: Callable[[bool], None]
     listen: Callable[[Interest], None]
@@ -70,7 +75,7 @@ class Delivery:
         self._tasks: anyio.abc.TaskGroup | None = None
         self._boxes: dict[Subscription, Mailbox] = {}
         self._order: list[Subscription] = []
-        self._streams: dict[Subscription, Any] = {}
+        self._streams: dict[Subscription, weakref.ref[EventStream[Any]]] = {}
         self._past: list[Subscription] = []
         self._queued: dict[type[Event], list[Mailbox]] = {}
         self._gates: dict[type[Event], list[Mailbox]] = {}
@@ -78,7 +83,7 @@ class Delivery:
         self._full: set[Mailbox] = set()
         self._timer_due = anyio.Event()
         self._over = False
-        self.inline = Inline(self)
+        self.inline = Inline(owner)
         for subscription in subscriptions:
             self._add(subscription)
         if bus is not None:
@@ -95,8 +100,7 @@ class Delivery:
         if any(hook.mode != "inline" for hook in subscription._hooks.values()):
             box = Mailbox(subscription, self)
             self._boxes[subscription] = box
-            if self._tasks is not None and box.pumped:
-                self._tasks.start_soon(box.pump, name=f"asyncfit: {box.name}")
+            self._start(box)
         self._changed()
 
     def subscribed(self, subscription: Subscription) -> None:
@@ -179,17 +183,23 @@ class Delivery:
 
     def statistics(self) -> list[SubscriberStats]:
         """One entry for each that is or was subscribed in this run."""
-        return [s.statistics() if s in self._boxes else self.inline.statistics(s) for s in (*self._order, *self._past)]
+        return [self._statistics(subscription) for subscription in (*self._order, *self._past)]
+
+    def _statistics(self, subscription: Subscription) -> SubscriberStats:
+        box, inline = self._boxes.get(subscription), self.inline.statistics(subscription)
+        if box is None:
+            assert inline is not None
+            return inline
+        return box.statistics() if inline is None else box.statistics() + inline
 
     # --- what the ledger wants ---------------------------------------------------------------------------------------
 
     def publish(self, event: Event) -> None:
         """Give `event` to all who are not asked about it, and to gates that did not hold it."""
         kind = event.__class__
-        queued = self._queued.get(kind)
-        if queued is None:
+        if kind not in self._queued:
             self._route(kind)
-            queued = self._queued[kind]
+        queued, gates = self._queued[kind], self._gates[kind]  # whoever comes or goes meanwhile
         if getattr(event, "_model", None) is None:
             for box in queued:
                 box.put(event)
@@ -201,7 +211,6 @@ class Delivery:
                 else:
                     bare = bare or event._replace()._attach(self._owner.late, None)
                     box.put(bare)
-        gates = self._gates[kind]
         if gates:
             asked = self._round.asked if self._round is not None and self._round.seq == event.seq else ()
             for box in gates:
@@ -223,13 +232,24 @@ class Delivery:
 
     # --- tasks and time ----------------------------------------------------------------------------------------------
 
-    async def serve(self, tasks: anyio.abc.TaskGroup) -> None:
+    def serve(self, tasks: anyio.abc.TaskGroup) -> None:
         """From now on each subscriber has its task."""
         self._tasks = tasks
         for box in self._boxes.values():
-            if box.pumped:
-                tasks.start_soon(box.pump, name=f"asyncfit: {box.name}")
+            self._start(box)
         tasks.start_soon(self._watch, name="asyncfit: timer")
+
+    def _start(self, box: Mailbox) -> None:
+        if self._tasks is not None and box.pumped:
+            self._tasks.start_soon(self._pump, box, name=f"asyncfit: {box.name}")
+
+    async def _pump(self, box: Mailbox) -> None:
+        try:
+            await box.pump()
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as error:  # what no handler may raise, such as SystemExit
+            self._owner.crashed(error)
 
     async def _watch(self) -> None:
         """End deliveries that are overdue, and tell of gates that hold for long: one task, asleep until then."""
@@ -243,8 +263,14 @@ class Delivery:
             if self._round is not None:
                 due = min(due, self._round.report_long(now))
             self._timer_due = anyio.Event()
-            with anyio.move_on_after(max(0.0, due - now)):
-                await self._timer_due.wait()
+            try:
+                with anyio.move_on_after(max(0.0, due - now)):
+                    await self._timer_due.wait()
+            except BaseException as error:
+                if not was_interrupted(error):
+                    raise
+                take_back()
+                self._owner.interrupted()
 
     async def drain(self) -> None:
         """Nothing more will come: wait until every task has delivered what it has. Streams are not waited for."""
@@ -258,8 +284,10 @@ class Delivery:
                 await box.drained()
 
     def close(self) -> list[str]:
-        """Deliver nothing more. Returns the names of those who still had something."""
+        """Deliver nothing more; streams end with what they have. Returns the names of those who still had something."""
         self._over = True
+        for stream in self.streams():
+            stream.finish()
         late = [box.name for box in self._boxes.values() if box.pumped and not box.idle]
         for box in list(self._boxes.values()):
             if box.pumped:
@@ -271,8 +299,12 @@ class Delivery:
 
     # --- streams of the run ------------------------------------------------------------------------------------------
 
-    def add_stream(self, subscription: Subscription, stream: Any) -> None:
-        self._streams[subscription] = stream
+    def add_stream(self, subscription: Subscription, stream: EventStream[Any]) -> None:
+        if self._over:
+            stream.finish()
+        else:
+            self._streams[subscription] = weakref.ref(stream)
+            self.subscribed(subscription)
 
     def streams(self) -> list[EventStream[Any]]:
         return [s for s in (ref() for ref in self._streams.values()) if s is not None]
@@ -410,114 +442,125 @@ def _named(event: Event) -> str:
 # --- inline handlers -------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class _InlineStats:
-    delivered: int = 0
-    errors: int = 0
-    seconds: float = 0.0
-
-
-class InlineControl:
+class InlineControl(GateControl):
     """For inline handlers: compute does what they ask for when they have returned."""
 
-    def __init__(self, name: str, decision: Decision, model: object, schedule: str | None) -> None:
-        self._gate = GateControl(name, LateControl(lambda asked: None), model, schedule)
-        self._gate.decision = decision
-        self._name = name
-
-    def stop(self, reason: str, resumable: bool) -> None:
-        self._gate.decision.stops.append(StopAsked(self._name, checked_reason(reason), bool(resumable)))
-
-    def set_learning_rate(self, value: float) -> None:
-        self._gate.set_learning_rate(checked_rate(value))
-
-    def set_weights(self, snapshot: object) -> None:
-        self._gate.set_weights(snapshot)
+    __slots__ = ()
 
     def restore_at_end(self, snapshot: object) -> None:
         raise TypeError(
             "restore_at_end() is for gates: an inline handler runs in compute, which does not decide the end"
         )
 
-    def add_logs(self, logs: Mapping[str, float]) -> None:
-        self._gate.add_logs(logs)
+
+class _InlineSubscriber:
+    """One subscription's inline handlers: what filters them, where they run, and the figures."""
+
+    def __init__(self, subscription: Subscription) -> None:
+        self.subscription = subscription
+        self.filter = Filter.of(subscription.how)
+        self.context = contextvars.copy_context()
+        self.delivered = 0
+        self.errors = 0
+        self.seconds = 0.0
+
+    def statistics(self) -> SubscriberStats:
+        return SubscriberStats(
+            name=self.subscription.name,
+            mode="inline",
+            delivered=self.delivered,
+            errors=self.errors,
+            seconds=self.seconds,
+        )
 
 
-@dataclass
+class _Table:
+    """The inline subscribers at one time: compute reads it while the loop may put another one in its place."""
+
+    def __init__(self, subscribers: list[_InlineSubscriber]) -> None:
+        self.subscribers = subscribers
+        self._found: dict[type[Event], list[tuple[_InlineSubscriber, Hook]]] = {}
+
+    def handlers(self, kind: type[Event]) -> list[tuple[_InlineSubscriber, Hook]]:
+        found = self._found.get(kind)
+        if found is None:
+            pairs = [(s, s.subscription.handler_for(kind)) for s in self.subscribers]
+            found = self._found[kind] = [(s, hook) for s, hook in pairs if hook is not None and hook.mode == "inline"]
+        return found
+
+
 class Inline:
     """The port through which compute calls inline handlers, in its own thread, on the live model."""
 
-    delivery: Delivery
-    trainable: Any = None
-    run_id: str = ""
-    attempt: int = 0
-    _subscriptions: list[Subscription] = field(default_factory=list)
-    _found: dict[type[Event], list[tuple[Subscription, Hook]]] = field(default_factory=dict)
-    _filters: dict[Subscription, Filter | None] = field(default_factory=dict)
-    _stats: dict[Subscription, _InlineStats] = field(default_factory=dict)
+    def __init__(self, owner: Owner) -> None:
+        self.trainable: Any = None
+        self.run_id = ""
+        self.attempt = 0
+        self._owner = owner
+        self._table = _Table([])
+        self._known: dict[Subscription, _InlineSubscriber] = {}
 
     def changed(self, subscriptions: list[Subscription]) -> None:
+        """These have inline hooks now."""
         for subscription in subscriptions:
-            self._stats.setdefault(subscription, _InlineStats())
-            self._filters.setdefault(subscription, Filter.of(subscription.how))
-        self._subscriptions = subscriptions
-        self._found = {}
-
-    def _handlers(self, kind: type[Event]) -> list[tuple[Subscription, Hook]]:
-        found = self._found.get(kind)
-        if found is None:
-            pairs = [(s, s.handler_for(kind)) for s in self._subscriptions]
-            found = [(s, hook) for s, hook in pairs if hook is not None and hook.mode == "inline"]
-            self._found[kind] = found
-        return found
+            if subscription not in self._known:
+                self._known[subscription] = _InlineSubscriber(subscription)
+        self._table = _Table([self._known[s] for s in subscriptions])
 
     def call(self, kind: type[Event], now: float, values: Mapping[str, Any], replay: bool) -> Decision | None:
-        handlers = self._handlers(kind)
+        handlers = self._table.handlers(kind)
         if not handlers:
             return None
-        decision = Decision()
-        owner = self.delivery._owner
+        owner, decision = self._owner, Decision()
         made: Any = kind
-        for subscription, hook in handlers:
+        for subscriber, hook in handlers:
             event = made(run_id=self.run_id, attempt=self.attempt, time=now, **values)
-            passes = self._filters[subscription]
-            if passes is not None and not passes.passes(event):
-                continue
-            control = InlineControl(subscription.name, decision, owner.model, owner.schedule)
+            control = InlineControl(subscriber.subscription.name, owner.late, owner.model, owner.schedule)
             event._attach(control, self.trainable)
             object.__setattr__(event, "_replay", replay)
-            stats = self._stats[subscription]
-            began = clock()
             try:
-                hook.call(event)
+                if subscriber.filter is not None and not subscriber.filter.passes(event):
+                    continue
+                began = clock()
+                try:
+                    subscriber.context.run(hook.call, event)
+                finally:
+                    subscriber.seconds += clock() - began
+                    subscriber.delivered += 1
             except BaseException as error:
-                stats.errors += 1
-                error.add_note(f"in {subscription.name}, inline, at {_named(event)}")
-                if subscription.how.on_error == "raise" or not isinstance(error, Exception):
+                error.add_note(f"in {hook.label}, inline, at {_named(event)}")
+                subscriber.errors += 1
+                if subscriber.subscription.how.on_error == "raise" or not isinstance(error, Exception):
                     raise
-                _logger.exception("%s failed", subscription.name)
-                if subscription.how.on_error == "detach":
-                    self._subscriptions = [s for s in self._subscriptions if s is not subscription]
-                    self._found = {}
+                self._failed(subscriber.subscription, error)
             finally:
-                stats.seconds += clock() - began
-                stats.delivered += 1
+                control.released = True
+            decision.merge(control.decision)
         asked = decision.stops or decision.rate or decision.weights or decision.logs
         return decision if asked else None
 
-    def state(self) -> list[Any]:
+    def _failed(self, subscription: Subscription, error: Exception) -> None:
+        _logger.error("%s failed", subscription.name, exc_info=error)
+        self._owner.publish(SubscriberFailed(name=subscription.name, error=error))
+        if subscription.how.on_error == "detach":
+            table = self._table
+            self._table = _Table([s for s in table.subscribers if s.subscription is not subscription])
+            self._owner.on_loop(subscription.cancel)
+
+    def state(self) -> dict[Subscription, Any]:
         """What replayable callbacks keep, so that it can be put back when work is undone."""
-        return [copy.deepcopy(dict(s.source.state_dict())) for s in self._stateful()]
+        return {s: copy.deepcopy(dict(s.source.state_dict())) for s in self._stateful()}  # type: ignore[attr-defined]
 
-    def load_state(self, state: list[Any]) -> None:
-        for subscription, kept in zip(self._stateful(), state, strict=False):
-            subscription.source.load_state_dict(copy.deepcopy(kept))
+    def load_state(self, state: Mapping[Subscription, Any]) -> None:
+        for subscription in self._stateful():
+            if subscription in state:
+                subscription.source.load_state_dict(copy.deepcopy(state[subscription]))  # type: ignore[attr-defined]
 
-    def _stateful(self) -> list[Any]:
-        return [s for s in self._subscriptions if hasattr(s.source, "state_dict")]
+    def _stateful(self) -> list[Subscription]:
+        subscriptions = [s.subscription for s in self._table.subscribers]
+        return [s for s in subscriptions if isinstance(s.source, Callback)]
 
-    def statistics(self, subscription: Subscription) -> SubscriberStats:
-        stats = self._stats.get(subscription, _InlineStats())
-        return SubscriberStats(
-            name=subscription.name, mode="inline", delivered=stats.delivered, errors=stats.errors, seconds=stats.seconds
-        )
+    def statistics(self, subscription: Subscription) -> SubscriberStats | None:
+        """The figures of its inline handlers, None if it has none."""
+        found = self._known.get(subscription)
+        return None if found is None else found.statistics()

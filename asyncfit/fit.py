@@ -29,12 +29,15 @@ class Fit(Job[History]):
     """
 
     def __init__(self, what: str, begin: Callable[[], Run]) -> None:
-        super().__init__(what, self._run_here)
+        async def run_here() -> History:  # no method: a cycle would keep the data, and the warning, until a collection
+            run = begin()
+            run._observed = True
+            await run._hosted()
+            return run._result()
+
+        super().__init__(what, run_here)
         self._begin = begin
         self._host: _TaskHost | _GroupHost | None = None
-
-    async def _run_here(self) -> History:
-        return await self._begin()._hosted()
 
     async def start(self, task_group: Any = None) -> Run:
         """Start the run and return the handle to it; nothing is published before the caller suspends.
@@ -48,16 +51,19 @@ class Fit(Job[History]):
         if task_group is None:
             if running_library() != "asyncio":
                 raise NotStarted(f"on trio a run needs an owner: await {self._what}.start(nursery)")
-            run = self._begin()
-            _in_loop(run)
-        elif hasattr(task_group, "start_soon"):
-            run = self._begin()
-            task_group.start_soon(run._apart)
-        elif hasattr(task_group, "create_task"):
-            run = self._begin()
-            task_group.create_task(run._apart())
-        else:
+        elif not hasattr(task_group, "start_soon") and not hasattr(task_group, "create_task"):
             raise TypeError(f"start takes a task group or a nursery, not {task_group!r}")
+        run = self._begin()
+        try:
+            if task_group is None:
+                _in_task(run, asyncio.get_running_loop().create_task)
+            elif hasattr(task_group, "start_soon"):
+                task_group.start_soon(run._apart, name=f"asyncfit: run {run.id}")
+            else:
+                _in_task(run, task_group.create_task)
+        except BaseException:  # the group is over
+            run._settle()
+            raise
         return run
 
     async def __aenter__(self) -> Run:
@@ -80,10 +86,17 @@ class Fit(Job[History]):
         raise NotStarted(f"{self._what} has not begun: `async with {self._what} as run: … run.events(…)`")
 
 
-def _in_loop(run: Run) -> asyncio.Task[None]:
-    task = asyncio.get_running_loop().create_task(run._apart(), name=f"asyncfit: run {run.id}")
+def _in_task(run: Run, create_task: Callable[..., asyncio.Task[None]]) -> asyncio.Task[None]:
+    """The run in an asyncio task, which may be cancelled before its first step: then the run never begins."""
+    coroutine = run._alone()
+    try:
+        task = create_task(coroutine, name=f"asyncfit: run {run.id}")
+    except BaseException:
+        coroutine.close()
+        raise
     _kept.add(task)
     task.add_done_callback(_kept.discard)
+    task.add_done_callback(lambda task: run._settle())
     return task
 
 
@@ -108,7 +121,7 @@ class _TaskHost:
 
     async def enter(self) -> None:
         self._body = asyncio.current_task()
-        self._task = _in_loop(self._run)
+        self._task = _in_task(self._run, asyncio.get_running_loop().create_task)
         self._task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -121,9 +134,10 @@ class _TaskHost:
     async def leave(self, error: BaseException | None) -> bool:
         self._inside = False
         run = self._run
-        mine = self._interrupting and isinstance(error, asyncio.CancelledError)
-        if mine and self._body is not None and self._body.uncancel() > 0:
-            mine = False  # somebody else wants it cancelled too
+        mine = False
+        if self._interrupting and self._body is not None:
+            others = self._body.uncancel() > 0  # somebody else wants it cancelled too
+            mine = isinstance(error, asyncio.CancelledError) and not others
         _leave(run, None if mine else error)
         cancelled = await run._watched()
         while self._task is not None and not self._task.done():  # its last steps

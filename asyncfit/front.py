@@ -31,7 +31,7 @@ from .machine import blas
 from .names import unknown
 from .protocol import State, Trainable
 from .run import Order, Run
-from .snapshot import Snapshot, StateReader
+from .snapshot import StateReader
 from .subscriptions import Subscription
 
 __all__ = ["Callbacks", "Front", "as_callbacks", "keywords_checked", "run_batches"]
@@ -142,9 +142,8 @@ class Front:
                 snapshot = await run._whole()
                 return await anyio.to_thread.run_sync(work, snapshot._state)
 
-    def snapshot_now(self, step: int, epoch: int) -> Snapshot:
-        """The model as it is, which no run is using."""
-        return Snapshot(copy_state(self._trainable().state()), step, epoch, self)  # type: ignore[arg-type]
+    async def whole_state(self) -> State:
+        return await self._read(lambda state: state)
 
     # --- a run -------------------------------------------------------------------------------------------------------
 

@@ -478,6 +478,13 @@ class Ledger:
             self._deaf, self._cancelling = False, True
         return True
 
+    def give_up(self, outcome: Outcome, reason: str, error: BaseException | None) -> None:
+        """Compute never began, or will never answer: whoever waits for a snapshot gets None."""
+        if self.outcome is None:
+            self.outcome, self.reason, self.error = outcome, reason, error
+        self.compute_ended = self._end_sent = self._deaf = True
+        self._reply(None)
+
     def pause(self, on: bool) -> None:
         if not self._end_sent:
             self._send(Pause(on))

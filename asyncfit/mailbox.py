@@ -34,7 +34,7 @@ from .subscriptions import Filter, SubscriberStats
 if TYPE_CHECKING:
     from .subscriptions import Subscription
 
-__all__ = ["Gate", "Home", "Mailbox", "clock", "handling", "would_wait_for"]
+__all__ = ["Gate", "Home", "Mailbox", "clock", "handling", "take_back", "was_interrupted", "would_wait_for"]
 
 clock = time.perf_counter
 """What `timeout=` is measured with: seconds, of no meaning but by difference."""
@@ -829,13 +829,9 @@ class Mailbox:
 
     def _was_interrupted(self, error: BaseException) -> bool:
         """Whether this is asyncio's own cancellation of the task; if so, the home knows and the task may go on."""
-        if self._scope is None or not isinstance(error, asyncio.CancelledError) or _scope_cancelled():
+        if self._scope is None or not was_interrupted(error):
             return False
-        if not _task_cancelled():
-            return False
-        task = asyncio.current_task()
-        while task is not None and task.uncancel():
-            pass
+        take_back()
         self.home.interrupted(self)
         return True
 
@@ -870,6 +866,18 @@ def would_wait_for(target: Mailbox, owner: Mailbox | None) -> bool:
             seen.add(id(mailbox))
             ahead.extend(mailbox.blockers())
     return False
+
+
+def was_interrupted(error: BaseException) -> bool:
+    """Whether `error` is asyncio's own cancellation of this task: no cancel scope's, and no other task's."""
+    return isinstance(error, asyncio.CancelledError) and not _scope_cancelled() and _task_cancelled()
+
+
+def take_back() -> None:
+    """Take back asyncio's own cancellations of this task: it goes on."""
+    task = asyncio.current_task()
+    while task is not None and task.uncancel():
+        pass
 
 
 def _cancellations() -> tuple[type[BaseException], ...]:

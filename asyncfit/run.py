@@ -17,20 +17,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
-import threading
 import time
 import types
-import weakref
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, Unpack, overload
 
 import anyio
 import anyio.abc
 import anyio.lowlevel
-import anyio.to_thread
 
 from .bus import EventBus
 from .compute import Work
@@ -38,11 +36,11 @@ from .control import LateControl, checked_rate, checked_reason
 from .delivery import Delivery, Owner
 from .errors import RunCancelled
 from .events import Event, Outcome
-from .executors.base import Executor, Worker
+from .executors.base import Executor, Wakeup, Worker, in_context
 from .history import History, Progress
 from .ledger import Ledger
-from .mailbox import handling
-from .protocol import Command, Decision, Pause, StopAsked, Update
+from .mailbox import handling, take_back, was_interrupted
+from .protocol import Command, Decision, Pause, State, StopAsked, Update
 from .snapshot import Snapshot, StateReader
 from .streams import EventStream, stream_subscription
 from .subscriptions import StreamOptions, SubscriberStats, Subscription
@@ -69,6 +67,9 @@ class Usage(Protocol):
         """Raises ModelBusy if another run holds the model."""
 
     def release(self, run: Run) -> None: ...
+
+    async def whole_state(self) -> State:
+        """A copy of the model's state, whole, whoever uses it."""
 
 
 @dataclass(kw_only=True)
@@ -126,13 +127,14 @@ class Run:
         self._paused = False
         self._done = anyio.Event()
         self._over = False
-        self._until: float | None = None  # when the grace time of a run that was cancelled or failed is over
+        self._until = math.inf  # when nobody is waited for any longer
+        self._hurried = False
         self._compute_over = anyio.Event()
         self._shared: _Answer | None = None
         self._raise: BaseException | None = None  # what whoever hosts the run gets instead of a result
         self._given_up: tuple[str, BaseException | None] | None = None  # cancelled before it began
         self._observed = False
-        self._thread = threading.get_ident()
+        self._wake: Callable[[], None] = lambda: None  # lets the run's own task look at the requests
         late = LateControl(lambda asked: self._ask(lambda: self._ledger.stop(asked)))
         self._delivery = Delivery(
             Owner(
@@ -140,6 +142,8 @@ class Run:
                 failed=self._failed,
                 also_failed=self._also_failed,
                 publish=self._publish_fact,
+                on_loop=self._ask,
+                crashed=self._crashed,
                 interrupted=lambda: self._ask(lambda: self._cancel("the event loop ended", None)),
                 throttle=lambda on: self._send(Pause(on, throttle=True)),
                 listen=lambda interest: self._ledger.listen(interest) if self._worker is not None else None,
@@ -210,10 +214,9 @@ class Run:
         self._ask(lambda: self._ledger.publish(event))
 
     def _ask(self, request: Callable[[], object]) -> None:
-        self._requests.append(request)
-        worker = self._worker
-        if worker is not None:
-            worker.wake()
+        if not self._over:
+            self._requests.append(request)
+            self._wake()
 
     # --- waiting -----------------------------------------------------------------------------------------------------
 
@@ -262,7 +265,8 @@ class Run:
         if answer.snapshot is not None:
             return answer.snapshot
         await self._done.wait()  # it ended meanwhile, so the model itself is the answer
-        return self._order.reader.snapshot_now(self._ledger.step, self._ledger.epoch)
+        state = await self._order.usage.whole_state()
+        return Snapshot(state, self._ledger.step, self._ledger.epoch, self._order.reader)
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -331,11 +335,7 @@ class Run:
         """
         subscription = stream_subscription(kinds, how, self._forget)
         stream: EventStream[Any] = EventStream(subscription, bound=True)
-        if self._over:
-            stream.finish()
-        else:
-            self._delivery.add_stream(subscription, weakref.ref(stream))
-            self._delivery.subscribed(subscription)
+        self._delivery.add_stream(subscription, stream)
         return stream
 
     def _forget(self, subscription: Subscription) -> None:
@@ -372,32 +372,42 @@ class Run:
         if error is not None and self._ledger.outcome is not None:
             self._also_failed(error)
         self._ledger.answered(event, decision, error)
-        if self._worker is not None:
-            self._worker.wake()
+        self._wake()
 
     def _failed(self, error: BaseException) -> None:
-        """A handler that nobody waits for raised."""
-        if not self._cancel("", error, outcome="failed"):
-            self._also_failed(error)
-        if self._worker is not None:
-            self._worker.wake()
+        """A handler that nobody waits for raised; perhaps at this moment, while the ledger publishes."""
+
+        def fail() -> None:
+            if not self._cancel("", error, outcome="failed"):
+                self._also_failed(error)
+
+        self._ask(fail)
 
     def _also_failed(self, error: BaseException) -> None:
         self.errors.append(error)
-        if self._until is not None:  # reported, never raised
+        if self._ledger.outcome in ("cancelled", "failed"):  # reported, never raised
             _logger.error("run %s: a handler failed while the run was ending", self.id, exc_info=error)
 
     def _cancel(self, reason: str, error: BaseException | None, *, outcome: Outcome = "cancelled") -> bool:
+        """End it now. False if it was about to end anyway; a cancellation still sees to it that it does so soon."""
         if self._over:
             return False
+        acts = True
         if self._worker is None:
             self._given_up = self._given_up or (reason, error)
-            return True
-        kept = None if isinstance(error, RunCancelled) else error
-        if not self._ledger.cancel(reason, outcome=outcome, error=kept):
-            return False
-        self._delivery.abandon()
-        return True
+        elif self._ledger.cancel(reason, outcome=outcome, error=None if isinstance(error, RunCancelled) else error):
+            self._delivery.abandon()
+        else:
+            acts = False
+        if acts or outcome == "cancelled":
+            self._hurry()
+        return acts
+
+    def _hurry(self) -> None:
+        """From now on handlers have the grace time, all together."""
+        if not self._hurried:
+            self._hurried = True
+            self._until = min(self._until, anyio.current_time() + self._order.grace)
 
     def _obey(self) -> None:
         requests = self._requests
@@ -406,128 +416,216 @@ class Run:
 
     # --- its life ----------------------------------------------------------------------------------------------------
 
+    async def _hosted(self) -> None:
+        """Run in the care of this task, to the end: cancelling it cancels the run, and goes on when that has ended."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._main, name=f"asyncfit: run {self.id}")
+                tasks.start_soon(self._care)
+        except BaseExceptionGroup as group:
+            raise _sole(group) from None
+        finally:
+            self._settle()
+
+    async def _care(self) -> None:
+        try:
+            await self._done.wait()
+        except BaseException:
+            self._ask(lambda: self._cancel("the awaiting task was cancelled", None))
+            raise
+
+    async def _apart(self) -> None:
+        """As `_hosted`, for those who wait elsewhere."""
+        try:
+            await self._hosted()
+        finally:
+            self._tell_nobody()
+
+    async def _alone(self) -> None:
+        """Be the run: in an asyncio task of its own, with no cancel scope around it."""
+        await self._main()
+        self._tell_nobody()
+
+    def _tell_nobody(self) -> None:
+        error = self._raise or self._ledger.error
+        if not self._observed and error is not None and not isinstance(error, RunCancelled):
+            _logger.error("run %s failed, and nobody waits for it", self.id, exc_info=error)
+
     async def _main(self) -> None:
         """The whole run. Nothing cancels it from outside; whoever hosts it asks with `_cancel`."""
         with anyio.CancelScope(shield=True):
             try:
                 await self._live()
-            except BaseException as error:
+            except (Exception, asyncio.CancelledError) as error:
                 self._raise = self._raise or error
-                if not isinstance(error, Exception | asyncio.CancelledError):
-                    raise
             finally:
-                self._over = True
-                self._delivery.close()
-                self._order.usage.release(self)
-                if self._ledger.outcome is None:
-                    self.history.outcome = "failed" if self._raise is not None else None
-                    self._ledger.outcome = "cancelled" if self._given_up is not None else "failed"
-                    self._ledger.error = self._raise
-                    self.history.outcome = self._ledger.outcome
-                self._compute_over.set()
-                if self._worker is None:  # nobody will answer what was asked for
-                    self._ledger.compute_ended = True
-                self._obey()  # whoever still waits for an answer gets one
-                self._order.settled(self.history)
-                self._done.set()
+                self._settle()
+        if self._raise is not None and not isinstance(self._raise, Exception):
+            raise self._raise
 
     async def _live(self) -> None:
-        await anyio.lowlevel.checkpoint()  # whoever was started beside it may still subscribe
-        await anyio.lowlevel.checkpoint()
-        for tell in self._order.before:
-            told = tell()
-            if told is not None:
-                await told
-        work = await anyio.to_thread.run_sync(self._order.prepare, self)
-        self._obey()
-        if self._given_up is not None:
-            reason, error = self._given_up
-            self._raise = error or RunCancelled(reason)
-            return
-        self._epochs, self._steps, self._initial = work.epochs, work.data.steps(work.initial_epoch), work.initial_epoch
-        delivery = self._delivery
-        work.interest = delivery.interest()
-        work.inline = delivery.inline
-        delivery.inline.trainable, delivery.inline.run_id = work.trainable, self.id
-        self._began = time.monotonic()
+        wakeup = Wakeup()
+        self._wake = wakeup.set
         try:
             async with anyio.create_task_group() as tasks:
-                self._worker = worker = self._order.executor.start(work)
-                try:
-                    await delivery.serve(tasks)
-                    for command in self._early:
-                        worker.send(command)
-                    await self._conduct(worker)
-                finally:
-                    await worker.aclose()
-                await self._drain()
+                work = await self._prepared(tasks, wakeup)
+                if work is not None:
+                    worker = self._start(work)
+                    try:
+                        await self._conduct(tasks, worker)
+                    finally:
+                        self._wake = wakeup.set
+                        await worker.aclose()
+                    await self._drain(tasks, wakeup)
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             raise _sole(group) from None
-        self.errors[:0] = self._ledger.errors
+        finally:
+            wakeup.close()
 
-    async def _conduct(self, worker: Worker) -> None:
+    async def _wait(self, wait: Callable[[], Awaitable[None]]) -> None:
+        """Wait until woken, or until the time is up, and do what was asked for."""
+        late = anyio.current_time() >= self._until
+        try:
+            with anyio.CancelScope(shield=True, deadline=math.inf if late else self._until):
+                await wait()
+        except BaseException as error:
+            self._interrupted(error)
+        self._obey()
+
+    async def _prepared(self, tasks: anyio.abc.TaskGroup, wakeup: Wakeup) -> Work | None:
+        """What compute will work on; None if the run was given up meanwhile."""
+        for _ in range(2):  # whoever was started beside it may still subscribe
+            await self._wait(anyio.lowlevel.checkpoint)
+        order, work, done = self._order, None, False
+
+        async def tell() -> None:
+            nonlocal done
+            try:
+                for each in order.before:
+                    told = each()
+                    if told is not None:
+                        await told
+            except Exception as error:
+                self._raise = error
+            finally:
+                done = True
+                wakeup.set()
+
+        def prepare() -> None:
+            nonlocal done, work
+            try:
+                work = order.prepare(self)
+            except BaseException as error:
+                self._raise = error
+            finally:
+                done = True
+                wakeup.set()
+
+        if order.before:
+            tasks.start_soon(tell, name="asyncfit: news of the model")
+            while not done and anyio.current_time() < self._until:
+                await self._wait(wakeup.wait)
+        if self._given_up is None and self._raise is None:
+            done = False
+            thread = in_context(prepare, "asyncfit data")
+            while not done:
+                await self._wait(wakeup.wait)
+            thread.join()  # its last steps
+        return work if self._given_up is None else None
+
+    def _start(self, work: Work) -> Worker:
+        self._epochs, self._steps, self._initial = work.epochs, work.data.steps(work.initial_epoch), work.initial_epoch
+        work.interest = self._delivery.interest()
+        work.inline = inline = self._delivery.inline
+        inline.trainable, inline.run_id = work.trainable, self.id
+        self._worker = worker = self._order.executor.start(work)
+        self._wake = worker.wake
+        self._began = time.monotonic()
+        return worker
+
+    async def _conduct(self, tasks: anyio.abc.TaskGroup, worker: Worker) -> None:
         """Carry reports to the ledger until `TrainEnd` has been published and its gates have returned."""
         ledger, reports = self._ledger, worker.reports
-        grace_over = False
+        self._delivery.serve(tasks)
+        for command in self._early:
+            worker.send(command)
         while not ledger.ended:
-            try:
-                if self._until is None or grace_over:
-                    await worker.wait()
-                else:
-                    with anyio.CancelScope(shield=True, deadline=self._until) as scope:
-                        await worker.wait()
-                    grace_over = scope.cancelled_caught
-            except BaseException as error:  # the loop's own cancellation, or an interrupt
-                self._interrupted(error)
-            self._obey()
+            await self._wait(worker.wait)
             for _ in range(CHUNK):
                 if not reports:
                     break
                 ledger.report(reports.popleft())
             else:
                 worker.wake()
-                try:
-                    await anyio.lowlevel.checkpoint()
-                except BaseException as error:
-                    self._interrupted(error)
             if ledger.compute_ended:
                 self._compute_over.set()
-            if self._until is None and ledger.outcome in ("cancelled", "failed"):
-                self._until = anyio.current_time() + self._order.grace
-            if grace_over and ledger.asking is not None:  # nobody is waited for any longer
+            if ledger.outcome in ("cancelled", "failed"):
+                self._hurry()
+            if ledger.asking is not None and anyio.current_time() >= self._until:  # nobody is waited for any longer
                 self._delivery.abandon()
                 ledger.answered(ledger.asking)
 
-    def _interrupted(self, error: BaseException) -> None:
-        if isinstance(error, asyncio.CancelledError):
-            task = asyncio.current_task()
-            while task is not None and task.uncancel():
-                pass
-            self._cancel("the event loop ended", RunCancelled("the event loop ended"))
-        else:
-            self._raise = error
-            self._cancel(repr(error), error)
+    async def _drain(self, tasks: anyio.abc.TaskGroup, wakeup: Wakeup) -> None:
+        """Let those who still have events take them."""
+        began, drained = anyio.current_time(), False
+        self._until = min(self._until, began + self._order.drain_timeout)
 
-    async def _drain(self) -> None:
-        limit = self._order.drain_timeout
-        if self._until is not None:
-            limit = max(0.0, self._until - anyio.current_time())
-        with anyio.move_on_after(limit, shield=True):
-            try:
-                await self._delivery.drain()
-            except asyncio.CancelledError as error:
-                if anyio.current_effective_deadline() == -float("inf"):
-                    raise
-                self._interrupted(error)
+        async def drain() -> None:
+            nonlocal drained
+            while not drained:
+                try:
+                    await self._delivery.drain()
+                    drained = True
+                except asyncio.CancelledError as error:
+                    if not was_interrupted(error):
+                        raise
+                    self._interrupted(error)
+            wakeup.set()
+
+        tasks.start_soon(drain, name="asyncfit: drain")
+        while not drained and anyio.current_time() < self._until:
+            await self._wait(wakeup.wait)
         late = self._delivery.close()
         if late:
             _logger.warning(
-                "run %s: after %g s these had not taken all their events, the rest is counted as cancelled: %s",
-                self.id, limit, ", ".join(late),
+                "run %s: after %.3g s these had not taken all their events, the rest is counted as cancelled: %s",
+                self.id, anyio.current_time() - began, ", ".join(late),
             )  # fmt: skip
 
-    # --- hosts -------------------------------------------------------------------------------------------------------
+    def _interrupted(self, error: BaseException) -> None:
+        """The loop's own cancellation, which asyncio gives to all tasks when it ends; or an interrupt."""
+        if isinstance(error, asyncio.CancelledError):
+            take_back()
+            self._cancel("the event loop ended", RunCancelled("the event loop ended"))
+        else:
+            self._crashed(error)
+
+    def _crashed(self, error: BaseException) -> None:
+        """Something that no handler may raise, such as SystemExit: the run ends, then it goes on its way."""
+        self._raise = self._raise or error
+        self._ask(lambda: self._cancel("", error, outcome="failed"))
+
+    def _settle(self) -> None:
+        """The very last: nothing more is delivered, the model is free, and whoever waits gets an answer."""
+        if self._done.is_set():
+            return
+        ledger = self._ledger
+        self._over = True
+        self._delivery.close()
+        self._order.usage.release(self)
+        if not ledger.ended:
+            reason, error = self._given_up or ("its host ended before it began", None)
+            failed = self._raise is not None and not isinstance(self._raise, asyncio.CancelledError)
+            if not failed:
+                self._raise = error or RunCancelled(reason)
+            ledger.give_up("failed" if failed else "cancelled", "" if failed else reason, self._raise)
+            self.history.outcome, self.history.reason = ledger.outcome, ledger.reason
+        self.errors[:0] = ledger.errors
+        self._compute_over.set()
+        self._obey()
+        self._order.settled(self.history)
+        self._done.set()
 
     def _result(self) -> History:
         ledger = self._ledger
@@ -540,17 +638,6 @@ class Run:
         if self.errors:
             raise self.errors[0]
         return self.history
-
-    async def _hosted(self) -> History:
-        """Run here, to the end: a cancellation of the caller cancels the run, and goes on when it has ended."""
-        self._observed = True
-        cancelled: BaseException | None = None
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._main, name=f"asyncfit: run {self.id}")
-            cancelled = await self._watched()
-        if cancelled is not None:
-            raise cancelled
-        return self._result()
 
     async def _watched(self) -> BaseException | None:
         """Wait for the end; a cancellation that arrived meanwhile."""
@@ -568,19 +655,6 @@ class Run:
                 cancelled = error
         return cancelled
 
-    async def _apart(self) -> None:
-        """Run here, for those who wait elsewhere: nothing is raised but the host's own cancellation."""
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._main, name=f"asyncfit: run {self.id}")
-                cancelled = await self._watched()
-            if cancelled is not None:
-                raise cancelled
-        finally:
-            error = self._raise or self._ledger.error
-            if not self._observed and error is not None and not isinstance(error, RunCancelled):
-                _logger.error("run %s failed, and nobody waits for it", self.id, exc_info=error)
-
 
 class _Answer:
     """A snapshot that somebody waits for."""
@@ -596,6 +670,6 @@ class _Answer:
 
 
 def _sole(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+    while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

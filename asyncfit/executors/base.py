@@ -5,8 +5,11 @@ A new one (a cluster's, say) implements `Executor` and `Worker`, and nothing els
 
 from __future__ import annotations
 
+import contextvars
 import socket
+import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 import anyio
@@ -15,7 +18,7 @@ import anyio.lowlevel
 from ..compute import Progress, Work
 from ..protocol import Command, Report
 
-__all__ = ["Executor", "Wakeup", "Worker"]
+__all__ = ["Executor", "Wakeup", "Worker", "in_context"]
 
 
 class Worker(Protocol):
@@ -81,3 +84,10 @@ class Wakeup:
         self._closed = True
         self._reader.close()
         self._writer.close()
+
+
+def in_context(work: Callable[[], None], name: str) -> threading.Thread:
+    """A started thread that does `work` in a copy of the caller's context."""
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), name=name, daemon=True)
+    thread.start()
+    return thread

@@ -10,8 +10,8 @@ import threading
 from collections import deque
 
 from ..compute import Compute, Work
-from ..protocol import BatchBegun, BatchDone, Command, Report
-from .base import Wakeup, Worker
+from ..protocol import BatchBegun, BatchDone, Command, End, Report
+from .base import Wakeup, Worker, in_context
 
 __all__ = ["ThreadExecutor", "ThreadWorker"]
 
@@ -29,8 +29,7 @@ class ThreadWorker:
         self._woken = 0.0
         self._commanded = threading.Event()
         self._abandoned = False
-        self._thread = threading.Thread(target=self._run, name="asyncfit compute", daemon=True)
-        self._thread.start()
+        self._thread = in_context(self._run, "asyncfit compute")
 
     # --- in the thread ---
 
@@ -72,8 +71,8 @@ class ThreadWorker:
 
     async def aclose(self) -> None:
         self._abandoned = True
-        self._commanded.set()
-        self._thread.join()  # it has answered End, or waits for a command: it ends at once
+        self.send(End())
+        self._thread.join()  # it has answered an End already, or does so after its batch
         self._wakeup.close()
 
 
