@@ -13,7 +13,7 @@ import anyio.abc
 from .errors import NotStarted
 from .history import History
 from .jobs import Job, running_library
-from .run import Run
+from .run import Run, sole
 
 __all__ = ["Fit"]
 
@@ -165,6 +165,7 @@ class _GroupHost:
     async def enter(self) -> None:
         await self._tasks.__aenter__()
         self._tasks.start_soon(self._host, name=f"asyncfit: run {self._run.id}")
+        self._tasks.start_soon(self._run._care)
 
     async def _host(self) -> None:
         await self._run._main()
@@ -174,18 +175,14 @@ class _GroupHost:
 
     async def leave(self, error: BaseException | None) -> bool:
         self._inside = False
-        run = self._run
-        stopped = error is not None and isinstance(error, anyio.get_cancelled_exc_class())
-        mine = self._interrupting and stopped
-        _leave(run, None if mine else error)
-        cancelled = await run._watched()
-        passed = error if stopped else None
-        swallowed = await self._tasks.__aexit__(
-            None if passed is None else type(passed), passed, None if passed is None else passed.__traceback__
-        )
-        if error is not None and not (mine and swallowed):
+        cancelled = error if isinstance(error, anyio.get_cancelled_exc_class()) else None
+        mine = self._interrupting and cancelled is not None
+        _leave(self._run, None if mine else error)
+        try:
+            await self._tasks.__aexit__(cancelled and type(cancelled), cancelled, cancelled and cancelled.__traceback__)
+        except BaseExceptionGroup as group:  # an interrupt
+            raise sole(group) from None
+        if error is not None and not mine:
             return False
-        if cancelled is not None:
-            raise cancelled
-        run._result()
+        self._run._result()
         return mine

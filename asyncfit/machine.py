@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import glob
 import os
-import pathlib
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,11 @@ __all__ = ["blas"]
 @functools.cache
 def _library() -> Any:
     """The OpenBLAS that NumPy brought along, None if it is another one."""
-    folder = pathlib.Path(np.__file__).parent
-    for place in (folder.parent / "numpy.libs", folder / ".dylibs", folder / ".libs"):
-        for file in sorted(place.glob("*openblas*")) if place.is_dir() else ():
+    folder = os.path.dirname(np.__file__)
+    for place in (f"{folder}.libs", f"{folder}/.dylibs", f"{folder}/.libs"):
+        for file in sorted(glob.glob(f"{glob.escape(place)}/*openblas*")):
             try:
-                return ctypes.CDLL(os.fspath(file))
+                return ctypes.CDLL(file)
             except OSError:
                 continue
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 
@@ -16,6 +15,8 @@ def snake(name: str) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that `name` most likely means, camel case included; None if nothing is near."""
+    import difflib  # only mistakes need it
+
     candidates = {k.lower().replace("_", ""): k for k in known}
     found = difflib.get_close_matches(name.lower().replace("_", "").replace("-", ""), candidates, 1, 0.6)
     return candidates[found[0]] if found else None

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import secrets
+import os
 import time
 import types
 from collections import deque
@@ -45,7 +45,7 @@ from .snapshot import Snapshot, StateReader
 from .streams import EventStream, stream_subscription
 from .subscriptions import StreamOptions, SubscriberStats, Subscription
 
-__all__ = ["Order", "Run", "Usage"]
+__all__ = ["Order", "Run", "Usage", "sole"]
 
 E1 = TypeVar("E1", bound=Event)
 E2 = TypeVar("E2", bound=Event)
@@ -114,7 +114,7 @@ class Run:
     """
 
     def __init__(self, order: Order) -> None:
-        self.id = order.run_id or secrets.token_hex(6)
+        self.id = order.run_id or os.urandom(6).hex()
         order.usage.claim(self)
         self.history = History(self.id)
         self.errors: list[BaseException] = []
@@ -423,7 +423,7 @@ class Run:
                 tasks.start_soon(self._main, name=f"asyncfit: run {self.id}")
                 tasks.start_soon(self._care)
         except BaseExceptionGroup as group:
-            raise _sole(group) from None
+            raise sole(group) from None
         finally:
             self._settle()
 
@@ -479,7 +479,7 @@ class Run:
                     await self._drain(tasks, wakeup)
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            raise _sole(group) from None
+            raise sole(group) from None
         finally:
             wakeup.close()
 
@@ -639,22 +639,6 @@ class Run:
             raise self.errors[0]
         return self.history
 
-    async def _watched(self) -> BaseException | None:
-        """Wait for the end; a cancellation that arrived meanwhile."""
-        cancelled: BaseException | None = None
-        try:
-            await self._done.wait()
-        except BaseException as error:
-            cancelled = error
-            self._ask(lambda: self._cancel("the awaiting task was cancelled", None))
-        while not self._done.is_set():
-            try:
-                with anyio.CancelScope(shield=True):
-                    await self._done.wait()
-            except asyncio.CancelledError as error:
-                cancelled = error
-        return cancelled
-
 
 class _Answer:
     """A snapshot that somebody waits for."""
@@ -669,7 +653,8 @@ class _Answer:
         self.given.set()
 
 
-def _sole(error: BaseException) -> BaseException:
+def sole(error: BaseException) -> BaseException:
+    """What is in a group, or in groups of groups: no user gets to see one."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

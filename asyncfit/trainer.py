@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -52,7 +51,7 @@ class Trainer(Front):
         if not hasattr(trainable, "learning_rate"):
             raise TypeError(f"{type(trainable).__name__} is no Trainable, it lacks: learning_rate: float")
         self.trainable = trainable
-        self._seed = secrets.randbits(64)
+        self._seed = int.from_bytes(os.urandom(8))
         self._spare: Any = None
         self._spare_lock = threading.Lock()
 
