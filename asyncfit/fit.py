@@ -139,12 +139,14 @@ class _TaskHost:
             others = self._body.uncancel() > 0  # somebody else wants it cancelled too
             mine = isinstance(error, asyncio.CancelledError) and not others
         _leave(run, None if mine else error)
-        cancelled = await run._watched()
-        while self._task is not None and not self._task.done():  # its last steps
+        cancelled: BaseException | None = None
+        while self._task is not None and not self._task.done():
             try:
-                await asyncio.wait([self._task])
+                with anyio.CancelScope(shield=cancelled is not None):
+                    await asyncio.wait([self._task])
             except asyncio.CancelledError as another:
                 cancelled = another
+                run._host_cancelled()
         if error is not None and not mine:
             return False
         if cancelled is not None:
@@ -179,7 +181,10 @@ class _GroupHost:
         mine = self._interrupting and cancelled is not None
         _leave(self._run, None if mine else error)
         try:
-            await self._tasks.__aexit__(cancelled and type(cancelled), cancelled, cancelled and cancelled.__traceback__)
+            if cancelled is None:
+                await self._tasks.__aexit__(None, None, None)
+            else:
+                await self._tasks.__aexit__(type(cancelled), cancelled, cancelled.__traceback__)
         except BaseExceptionGroup as group:  # an interrupt
             raise sole(group) from None
         if error is not None and not mine:

@@ -431,8 +431,11 @@ class Run:
         try:
             await self._done.wait()
         except BaseException:
-            self._ask(lambda: self._cancel("the awaiting task was cancelled", None))
+            self._host_cancelled()
             raise
+
+    def _host_cancelled(self) -> None:
+        self._ask(lambda: self._cancel("the awaiting task was cancelled", None))
 
     async def _apart(self) -> None:
         """As `_hosted`, for those who wait elsewhere."""
@@ -448,20 +451,21 @@ class Run:
 
     def _tell_nobody(self) -> None:
         error = self._raise or self._ledger.error
-        if not self._observed and error is not None and not isinstance(error, RunCancelled):
-            _logger.error("run %s failed, and nobody waits for it", self.id, exc_info=error)
+        if self._observed or error is None or isinstance(error, RunCancelled):
+            return
+        if not isinstance(error, Exception | asyncio.CancelledError):
+            raise error
+        _logger.error("run %s failed, and nobody waits for it", self.id, exc_info=error)
 
     async def _main(self) -> None:
         """The whole run. Nothing cancels it from outside; whoever hosts it asks with `_cancel`."""
         with anyio.CancelScope(shield=True):
             try:
                 await self._live()
-            except (Exception, asyncio.CancelledError) as error:
+            except BaseException as error:
                 self._raise = self._raise or error
             finally:
                 self._settle()
-        if self._raise is not None and not isinstance(self._raise, Exception):
-            raise self._raise
 
     async def _live(self) -> None:
         wakeup = Wakeup()
