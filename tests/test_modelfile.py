@@ -15,7 +15,7 @@ import pytest
 
 from asyncfit.callback import Callback
 from asyncfit.errors import BadFile, CheckpointError, InvalidInput
-from asyncfit.events import EpochEnd
+from asyncfit.events import EpochBegin, EpochEnd
 from asyncfit.formats.keras_h5 import LayerWeights, SavedModel, read, to_bytes
 from asyncfit.layers import Activation, Dense, Dropout, Flatten, Input
 from asyncfit.losses import BinaryCrossentropy
@@ -47,6 +47,13 @@ def weights_of(model: Sequential) -> list[bytes]:
 
 def names_in(folder: Path) -> list[str]:
     return sorted(os.listdir(folder))
+
+
+def config_of(path: Path) -> dict[str, Any]:
+    training_config = read(path).training_config
+    assert training_config is not None
+    config: dict[str, Any] = training_config["optimizer_config"]["config"]
+    return config
 
 
 def made(optimizer: Any = "adam", *, seed: int = 5, **how: Any) -> tuple[Sequential, Any]:
@@ -143,18 +150,26 @@ async def test_settings_that_are_not_the_defaults_come_back(tmp_path: Path) -> N
 async def test_each_epoch_can_be_saved_by_a_callback_and_read_back(tmp_path: Path) -> None:
     weights: list[list[bytes]] = []
 
+    class Halves(Callback):
+        def on_epoch_begin(self, event: EpochBegin) -> None:
+            if event.epoch:
+                event.set_learning_rate(0.001 / 2**event.epoch)
+
     class Saves(Callback):
         async def on_epoch_end(self, event: EpochEnd) -> None:
             weights.append([w.tobytes() for w in event.model.get_weights()])
             await event.model.save(tmp_path / f"model_at_epoch_{event.epoch}.h5")
 
     model, y = made()
-    await model.fit(X, y, epochs=3, batch_size=8, callbacks=Saves())
+    await model.fit(X, y, epochs=3, batch_size=8, callbacks=[Saves(), Halves()])
+    rates = [0.001, 0.0005, 0.00025]
+    assert [config_of(tmp_path / f"model_at_epoch_{n}.h5")["learning_rate"] for n in range(3)] == pytest.approx(rates)
     assert names_in(tmp_path) == [f"model_at_epoch_{n}.h5" for n in range(3)]
     for epoch in range(3):
         again = await load_model(tmp_path / f"model_at_epoch_{epoch}.h5")
         assert weights_of(again) == weights[epoch]
         assert again.state()["optimizer/iteration"] == 4 * (epoch + 1)
+        assert again.learning_rate == pytest.approx(rates[epoch])
     assert weights_of(again) == weights_of(model)
 
 

@@ -17,11 +17,12 @@ import pytest
 from asyncfit.bus import EventBus
 from asyncfit.callback import Callback
 from asyncfit.errors import DetachedEvent, InvalidInput, ModelBusy, RunCancelled
-from asyncfit.events import BatchBegin, BatchEnd, EpochBegin, EpochEnd, Event, TrainBegin, TrainEnd
+from asyncfit.events import BatchBegin, BatchEnd, EpochBegin, EpochEnd, Event, LearningRateChanged, TrainBegin, TrainEnd
 from asyncfit.layers import Dense, Dropout, Flatten, Input
 from asyncfit.losses import BinaryCrossentropy
 from asyncfit.optimizers import SGD, Adam
 from asyncfit.protocol import Trainable
+from asyncfit.reading import Reader
 from asyncfit.run import Run
 from asyncfit.sequential import Sequential
 from asyncfit.snapshot import Snapshot
@@ -271,6 +272,37 @@ async def test_it_is_a_trainable_itself() -> None:
     assert [w.tobytes() for w in model.get_weights()] == [w.tobytes() for w in other.get_weights()]
 
 
+@pytest.mark.anyio
+async def test_a_network_that_diverges_says_so_in_its_loss_and_nowhere_else() -> None:
+    model = Sequential([Input(4), Dense(1)])
+    model.compile(SGD(1e30), "mse")
+    history = await model.fit(X, Y, epochs=3, batch_size=8, validation_split=0.2)
+    assert not np.isfinite(history.history["loss"][-1])
+    assert not np.isfinite(await model.evaluate(X, Y))  # type: ignore[arg-type]
+    with pytest.warns(RuntimeWarning, match="overflow"):
+        np.float32(3e38) * np.array(2, np.float32)  # the host's own warnings stay as they are
+
+
+@pytest.mark.anyio
+async def test_a_rate_that_is_set_is_told_as_the_optimizer_stores_it() -> None:
+    class Sets(Callback):
+        def __init__(self) -> None:
+            self.told: list[LearningRateChanged] = []
+
+        def on_epoch_end(self, event: EpochEnd) -> None:
+            event.set_learning_rate(0.1)
+
+        def on_learning_rate_changed(self, event: LearningRateChanged) -> None:
+            self.told.append(event)
+
+    model, sets = small(), Sets()
+    history = await model.fit(X, Y, epochs=2, callbacks=sets)
+    stored = float(np.float32(0.1))
+    assert sets.told[0].value == stored
+    assert history.history["learning_rate"][1] == stored
+    assert model.learning_rate == stored
+
+
 # --- a model in use --------------------------------------------------------------------------------------------------
 
 CHANGES: dict[str, tuple[Callable[[Sequential], object], str]] = {
@@ -292,6 +324,8 @@ CHANGES: dict[str, tuple[Callable[[Sequential], object], str]] = {
 @pytest.mark.anyio
 async def test_what_would_change_a_model_in_use_names_the_way() -> None:
     model, holds = small(), Holds()
+    optimizer = model.optimizer
+    assert optimizer is not None
     async with model.fit(X, Y, epochs=2, callbacks=holds, run_id="mine") as run:
         with anyio.fail_after(10):
             await holds.reached.wait()
@@ -301,12 +335,12 @@ async def test_what_would_change_a_model_in_use_names_the_way() -> None:
             assert "run mine is training this model" in str(info.value), what
         with pytest.raises(ModelBusy, match="run mine is training this model"):
             await model.fit(X, Y)
-        assert model.optimizer is not None
-        assert model.optimizer.learning_rate == pytest.approx(0.001)
+        assert optimizer.learning_rate == pytest.approx(0.001)
         holds.go_on.set()
     assert run.outcome == "completed"
     assert run.history.epoch == [0, 1]
-    model.learning_rate = 0.5
+    optimizer.learning_rate = 0.5
+    assert model.learning_rate == 0.5
     model.get_weights()
     await model.fit(X, Y)
     assert model.state()["optimizer/iteration"] == 6
@@ -352,6 +386,48 @@ async def test_without_gates_predictions_come_from_a_whole_state_too() -> None:
             assert [w.shape for w in snapshot.get_weights()] == [(4, 6), (6,), (6, 1), (1,)]
             await run.stop("seen enough")
     assert run.outcome == "stopped"
+
+
+@pytest.mark.anyio
+async def test_what_is_asked_of_a_free_model_is_answered_with_the_state_of_one_moment(monkeypatch: Any) -> None:
+    model = small()
+    expected, predict = await model.predict(X), Reader.predict
+
+    def meanwhile(reader: Reader, state: Any, plan: Any) -> Any:
+        model.set_weights([w + 1 for w in model.get_weights()])
+        return predict(reader, state, plan)
+
+    monkeypatch.setattr(Reader, "predict", meanwhile)
+    np.testing.assert_array_equal(await model.predict(X), expected)
+    assert (await model.predict(X) != expected).all()
+
+
+@pytest.mark.anyio
+async def test_a_run_that_begins_while_a_prediction_waits_for_its_thread_answers_it(monkeypatch: Any) -> None:
+    model, holds, asked = small(), Holds(), []
+    whole = Run._whole
+
+    async def counted(run: Run) -> Snapshot:
+        asked.append(run)
+        return await whole(run)
+
+    monkeypatch.setattr(Run, "_whole", counted)
+    results: list[Any] = []
+
+    async def ask() -> None:
+        results.append(await model.predict(X))
+        holds.go_on.set()
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            model._reading.acquire()
+            tasks.start_soon(ask)
+            await anyio.wait_all_tasks_blocked()
+            async with model.fit(X, Y, callbacks=holds) as run:
+                model._reading.release()
+                await holds.reached.wait()
+    assert asked == [run]
+    assert results[0].shape == (40, 1)
 
 
 @pytest.mark.anyio
