@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -97,6 +97,8 @@ class Work:
     around: Callable[[], AbstractContextManager[Any]] = nullcontext
     """Entered around all computing, in the thread that does it."""
     stepwise: bool = False
+    early: Sequence[Command] = ()
+    """What was asked for before there was a worker: obeyed before the first batch."""
 
 
 class Progress:
@@ -160,7 +162,7 @@ class Compute:
 
     def __init__(self, work: Work, report: Callable[[Report], None]) -> None:
         self.work = work
-        self.inbox: deque[Command] = deque()
+        self.inbox: deque[Command] = deque(work.early)
         self.progress = Progress()
         self._report = report
         self._holds: deque[_Hold] = deque()

@@ -34,7 +34,7 @@ from .bus import EventBus
 from .compute import Work
 from .control import LateControl, checked_rate, checked_reason
 from .delivery import Delivery, Owner
-from .errors import RunCancelled
+from .errors import InvalidInput, RunCancelled
 from .events import Event, Outcome
 from .executors.base import Executor, Wakeup, Worker, in_context
 from .history import History, Progress
@@ -202,7 +202,7 @@ class Run:
         """Train on with this rate: from the boundary that is open, else from compute's next batch."""
         rate = checked_rate(value)
         if self._order.schedule is not None:
-            raise TypeError(self._order.schedule)
+            raise InvalidInput(self._order.schedule)
         self._ask(lambda: self._ledger.set_learning_rate(Update("run", rate)))
 
     def publish(self, event: Event) -> None:
@@ -311,7 +311,8 @@ class Run:
 
     @property
     def paused(self) -> bool:
-        return self._paused
+        """Whether it has been paused, by `pause`."""
+        return self._paused and not self._over
 
     @overload
     def events(self, kind: type[E1], /, **how: Unpack[StreamOptions]) -> EventStream[E1]: ...
@@ -543,6 +544,7 @@ class Run:
         work.interest = self._delivery.interest()
         work.inline = inline = self._delivery.inline
         inline.trainable, inline.run_id = work.trainable, self.id
+        work.early = self._early
         self._worker = worker = self._order.executor.start(work)
         self._wake = worker.wake
         self._began = time.monotonic()
@@ -552,8 +554,6 @@ class Run:
         """Carry reports to the ledger until `TrainEnd` has been published and its gates have returned."""
         ledger, reports = self._ledger, worker.reports
         self._delivery.serve(tasks)
-        for command in self._early:
-            worker.send(command)
         while not ledger.ended:
             await self._wait(worker.wait)
             for _ in range(CHUNK):
