@@ -314,8 +314,8 @@ class Sequential(Front):
         steps: int | None = None,
         return_dict: bool = False,
         verbose: Any = 0,
-    ) -> Job[Figures]:
-        """The loss, or with metrics `[loss, *metrics]`; a dict with `return_dict=True`.
+    ) -> Job[Any]:
+        """The loss as a float, or with metrics `[loss, *metrics]`; a dict by name with `return_dict=True`.
 
         While a run trains the model: of the newest state that nobody can undo.
         """

@@ -97,7 +97,7 @@ async def test_fit_and_evaluate_report_what_keras_reports(case: str) -> None:
 @pytest.mark.anyio
 async def test_evaluate_gives_a_number_a_list_or_a_dict() -> None:
     model = small()
-    loss, accuracy = await model.evaluate(X, Y)  # type: ignore[misc]
+    loss, accuracy = await model.evaluate(X, Y)
     assert await model.evaluate(X, Y, return_dict=True) == {"loss": loss, "accuracy": accuracy}
     bare = small(metrics=None)
     assert await bare.evaluate(X, Y, verbose=2) == loss
@@ -264,7 +264,7 @@ async def test_it_is_a_trainable_itself() -> None:
     await model.fit(X, Y, epochs=1, shuffle=False, batch_size=40)
     logs = other.train_batch(X, Y)
     assert logs["loss"] == model.history.history["loss"][0]  # type: ignore[union-attr]
-    assert other.test_batch(X, Y)["loss"] == (await other.evaluate(X, Y, batch_size=40))[0]  # type: ignore[index]
+    assert other.test_batch(X, Y)["loss"] == (await other.evaluate(X, Y, batch_size=40))[0]
     state = {name: np.copy(value) for name, value in model.state().items()}
     other.learning_rate = 0.5
     other.load_state(state)
@@ -278,7 +278,7 @@ async def test_a_network_that_diverges_says_so_in_its_loss_and_nowhere_else() ->
     model.compile(SGD(1e30), "mse")
     history = await model.fit(X, Y, epochs=3, batch_size=8, validation_split=0.2)
     assert not np.isfinite(history.history["loss"][-1])
-    assert not np.isfinite(await model.evaluate(X, Y))  # type: ignore[arg-type]
+    assert not np.isfinite(await model.evaluate(X, Y))
     with pytest.warns(RuntimeWarning, match="overflow"):
         np.float32(3e38) * np.array(2, np.float32)  # the host's own warnings stay as they are
 
@@ -446,7 +446,7 @@ async def test_a_snapshot_keeps_its_meaning_when_its_model_goes_on(tmp_path: Pat
     await model.fit(X, np.stack([Y, Y, Y], 1))
     np.testing.assert_array_equal(await snapshot.predict(X), expected)
     assert await snapshot.evaluate(X, Y) == figures
-    assert await snapshot.evaluate(X, Y, return_dict=True) == dict(zip(("loss", "accuracy"), figures, strict=True))  # type: ignore[arg-type]
+    assert await snapshot.evaluate(X, Y, return_dict=True) == dict(zip(("loss", "accuracy"), figures, strict=True))
     assert [w.tobytes() for w in snapshot.get_weights()] == [w.tobytes() for w in weights]
     await snapshot.save(tmp_path / "now.h5")
     assert (tmp_path / "then.h5").read_bytes() == (tmp_path / "now.h5").read_bytes()

@@ -64,7 +64,7 @@ def kinds(rng: np.random.Generator) -> dict[str, dict[str, Any]]:
     labels = [rng.integers(0, 3, n) for n in (60, 20)]
     bits = [rng.integers(0, 2, (n, 1)) for n in (60, 20)]
     numbers = [rng.normal(size=(n, 2)).astype(np.float32) for n in (60, 20)]
-    found = {
+    found: dict[str, tuple[str, list[str], Any, int, str, list[Any]]] = {
         "regression": ("mean_squared_error", ["mean_absolute_error"], keras.optimizers.SGD(0.1, momentum=0.9), 2,
                        "linear", numbers),
         "binary": ("binary_crossentropy", ["accuracy"], keras.optimizers.RMSprop(0.01), 1, "sigmoid", bits),
