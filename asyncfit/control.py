@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, SupportsFloat
 
 from .errors import GateReleased, InvalidInput
 from .mailbox import handling
@@ -71,7 +71,7 @@ class LateControl:
     def restore_at_end(self, snapshot: object) -> None:
         raise self._refuse("restore_at_end()")
 
-    def add_logs(self, logs: Mapping[str, float]) -> None:
+    def add_logs(self, logs: Mapping[str, SupportsFloat]) -> None:
         raise self._refuse("add_logs()")
 
 
@@ -118,7 +118,7 @@ class GateControl:
             self._late.restore_at_end(snapshot)
         self.decision.restore = state
 
-    def add_logs(self, logs: Mapping[str, float]) -> None:
+    def add_logs(self, logs: Mapping[str, SupportsFloat]) -> None:
         checked = _checked_logs(logs)
         if self.released:
             self._late.add_logs(logs)

@@ -24,7 +24,7 @@ import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Protocol, Self, SupportsFloat, TypeVar, cast
 
 from .errors import AsyncFitError, DetachedEvent, InvalidInput
 from .names import unknown
@@ -175,7 +175,7 @@ class Control(Protocol):
     def set_learning_rate(self, value: float) -> None: ...
     def set_weights(self, snapshot: Any) -> None: ...
     def restore_at_end(self, snapshot: Any) -> None: ...
-    def add_logs(self, logs: Mapping[str, float]) -> None: ...
+    def add_logs(self, logs: Mapping[str, SupportsFloat]) -> None: ...
 
 
 class _Attached:
@@ -374,7 +374,7 @@ class _Restores(_Steers):
 class _AddsLogs(_Restores):
     __slots__ = ()
 
-    def add_logs(self, **values: float) -> None:
+    def add_logs(self, **values: SupportsFloat) -> None:
         """Add to the logs: later order groups, queued subscribers and the History see it.
 
         Gates only. What is added to a ValidationEnd appears in the EpochEnd with `val_` in front.

@@ -119,11 +119,13 @@ def test_all_lists_exactly_what_is_there(module: str) -> None:
 def test_the_front_door_is_complete() -> None:
     names = [name for name in vars(asyncfit) if not name.startswith("_")]
     wanted = """
-        Sequential load_model Trainer Trainable Fit Run Snapshot History Progress SubscriberStats EventStream EventBus
-        Subscription Callback inline Job Event LayerCreated ModelCompiled TrainBegin EpochBegin EpochEnd BatchBegin
-        BatchEnd ValidationBegin ValidationEnd TrainEnd StopRequested LearningRateChanged WeightsRestored CheckpointSaved
-        CheckpointFailed SubscriberFailed EventsDropped RunPaused RunResumed AsyncFitError InvalidInput ModelBusy NotStarted
-        DetachedEvent GateReleased RunCancelled SubscriberTimeout WorkerLost CheckpointError BadFile
+        Sequential load_model Trainer Trainable Fit Run Snapshot History Progress SubscriberStats
+        EventStream EventBus Subscription Callback inline Job Event LayerCreated ModelCompiled
+        TrainBegin EpochBegin EpochEnd BatchBegin BatchEnd ValidationBegin ValidationEnd TrainEnd
+        StopRequested LearningRateChanged WeightsRestored CheckpointSaved CheckpointFailed
+        SubscriberFailed EventsDropped RunPaused RunResumed AsyncFitError InvalidInput ModelBusy
+        NotStarted DetachedEvent GateReleased RunCancelled SubscriberTimeout WorkerLost
+        CheckpointError BadFile
     """.split()
     assert not set(wanted) - set(names)
     assert (ROOT / "py.typed").exists()

@@ -46,7 +46,7 @@ class HandwrittenBinary:
         np.maximum(h, 0, out=h)
         np.matmul(h, w2, out=p)
         p += b2
-        np.logaddexp(0, p, out=a)             # loss: log(1 + e^z) - y z
+        np.logaddexp(0, p, out=a)  # loss: log(1 + e^z) - y z
         np.multiply(y, p, out=c)
         a -= c
         loss = float(np.add.reduce(a, axis=None)) / n

@@ -58,9 +58,7 @@ def window_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("steps_per_epoch", [None, 1, 2, 5, 100])
 @pytest.mark.parametrize("batch_size", [1, 4, 7, 30, 31, 32])
 def test_every_row_once_a_pass(batch_size: int, steps_per_epoch: int | None, shuffle: bool) -> None:
-    data = ArrayData(
-        *numbered(31), batch_size=batch_size, shuffle=shuffle, key=(5, 2), steps_per_epoch=steps_per_epoch
-    )
+    data = ArrayData(*numbered(31), batch_size=batch_size, shuffle=shuffle, key=(5, 2), steps_per_epoch=steps_per_epoch)
     passes: dict[int, list[Copied]] = {}
     for epoch in range(80):
         batches = collect(data, epoch)

@@ -80,7 +80,7 @@ ENDS = [
     (name, last)
     for name in LOSSES
     for last in ("sigmoid", "softmax", "softplus", "linear")
-    if last != "linear" or "ce" not in name or "logits" in name    # a probability below 0 has no logarithm
+    if last != "linear" or "ce" not in name or "logits" in name  # a probability below 0 has no logarithm
 ]
 
 
@@ -90,7 +90,7 @@ def test_losses(name: str, last: str, weighted: bool) -> None:
     loss, units, target = LOSSES[name]
     learner = learner64([Input(3), Dense(4, activation="tanh"), Dense(units, activation=last)], loss)
     if last == "softplus" and "bce" in name and "logits" not in name:
-        learner.network.params *= 0.1    # outputs stay below 1, where the clip would cut
+        learner.network.params *= 0.1  # outputs stay below 1, where the clip would cut
     w = RNG.random(6) * 2 if weighted else None
     check_gradient(learner, RNG.standard_normal((6, 3)), target(6, units), w)
 

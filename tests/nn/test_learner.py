@@ -157,7 +157,7 @@ def test_dropout_keeps_the_mean(rate: float) -> None:
     one.seek((1, 2), 3, 4)
     mean = one.train_batch(np.ones((100, 1000)), np.zeros((100, 1)))["loss"] / 1000
     assert mean == pytest.approx(1, abs=5 * np.sqrt(rate / (1 - rate) / 1e5))
-    kernel_grad = one._grads    # each is the mean of 100 scaled zeros and ones: the share that was kept
+    kernel_grad = one._grads  # each is the mean of 100 scaled zeros and ones: the share that was kept
     assert float((kernel_grad * (1 - rate)).mean()) == pytest.approx(1 - rate, abs=0.01)
 
 
@@ -379,5 +379,3 @@ def test_it_learns() -> None:
         rows = slice(step * 32 % 512, step * 32 % 512 + 32)
         one.train_batch(x[rows], y[rows])
     assert one.test_batch(x, y)["accuracy"] > 0.97
-
-

@@ -101,7 +101,7 @@ def test_keys_in_logs_are_those_that_keras_reports(given: Any, keys: list[str]) 
 def test_values_of_metrics() -> None:
     one, x = learner(3, "softmax", "categorical_crossentropy", ["accuracy", "mse", "mae", "binary_accuracy"])
     p, t = one.predict(x), ONE_HOT
-    logs = one.test_batch(x, t, RNG.random(5))    # weights do not weigh metrics
+    logs = one.test_batch(x, t, RNG.random(5))  # weights do not weigh metrics
     assert logs["accuracy"] == np.mean(p.argmax(1) == t.argmax(1))
     assert logs["mse"] == pytest.approx(np.mean((p - t) ** 2), rel=1e-5)
     assert logs["mae"] == pytest.approx(np.mean(np.abs(p - t)), rel=1e-5)

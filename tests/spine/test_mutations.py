@@ -21,7 +21,9 @@ from .test_ledger import EVERY, check_brackets
 LEDGER, COMPUTE = asyncfit.ledger, asyncfit.compute
 
 MUTATIONS = [
-    pytest.param(LEDGER, [("elif report.era == self._era and not self._deaf", "elif not self._deaf")], id="no-era-check"),
+    pytest.param(
+        LEDGER, [("elif report.era == self._era and not self._deaf", "elif not self._deaf")], id="no-era-check"
+    ),
     pytest.param(
         LEDGER,
         [("            self._era += 1\n            self._held.clear()\n", "            self._era += 1\n")],
@@ -71,9 +73,12 @@ MUTATIONS = [
         ],
         id="restore-on-cancel",
     ),
-    pytest.param(LEDGER, [("if asked is None or asked.seq != event.seq:", "if asked is None:")], id="late-answer-counts"),
     pytest.param(
-        LEDGER, [("                self._todo.append(EpochBegin)\n            return", "                pass\n            return")],
+        LEDGER, [("if asked is None or asked.seq != event.seq:", "if asked is None:")], id="late-answer-counts"
+    ),
+    pytest.param(
+        LEDGER,
+        [("                self._todo.append(EpochBegin)\n            return", "                pass\n            return")],
         id="hole-after-cancel",
     ),
     pytest.param(
