@@ -78,7 +78,12 @@ MUTATIONS = [
     ),
     pytest.param(
         LEDGER,
-        [("                self._todo.append(EpochBegin)\n            return", "                pass\n            return")],
+        [
+            (
+                "                self._todo.append(EpochBegin)\n            return",
+                "                pass\n            return",
+            )
+        ],
         id="hole-after-cancel",
     ),
     pytest.param(
