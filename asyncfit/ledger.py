@@ -413,6 +413,7 @@ class Ledger:
         self.outcome, self.error = outcome, error
         self._restore = None
         self._bound = Decision()
+        self._is_open = False
         self._turn_deaf()
         self._end_sent = True
         self._send(End())
@@ -471,10 +472,9 @@ class Ledger:
         asked, self._asking = self._asking, None
         if asked is not None:
             self._publish(asked)
-        if asked is not None or self._is_open:
-            self._finish(outcome, error)
-        else:
-            self._finish(outcome, error)
+        held = asked is not None or self._is_open
+        self._finish(outcome, error)
+        if not held:
             self._deaf, self._cancelling = False, True
         return True
 

@@ -141,8 +141,10 @@ class Trainer(Front):
         plan = plan_predict(x, batch_size=batch_size, own_model=True)
 
         def predict() -> Array:
-            parts = [x for x, _, _, _ in plan.read().batches(0)]
-            outputs: list[Array] = self._with_spare(state, lambda twin: [np.asarray(twin.predict(x)) for x in parts])
+            data = plan.read()
+            outputs: list[Array] = self._with_spare(
+                state, lambda twin: [np.array(twin.predict(x)) for x, _, _, _ in data.batches(0)]
+            )
             return np.concatenate(outputs)
 
         return in_thread("snapshot.predict(…)", predict)

@@ -55,7 +55,7 @@ MUTATIONS = [
     pytest.param(
         LEDGER,
         [
-            ("        self._bound = Decision()\n        self._turn_deaf()", "        self._turn_deaf()"),
+            ("        self._bound = Decision()\n        self._is_open = False\n", "        self._is_open = False\n"),
             ("        self._send(End())", "        self._send(End(self._change()))"),
         ],
         id="decisions-applied-on-failure",
