@@ -1,26 +1,39 @@
 """Between a network and a file of it: what `formats.SavedModel` holds becomes a network, and the other way round.
 
-Plain and synchronous. Nothing here opens a file; `formats/` knows the bytes, this knows what they mean to `nn/`.
+Plain and synchronous. `formats/` knows the bytes, `checkpoints` the disk, this knows what they mean to `nn/`.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .errors import BadFile, InvalidInput
-from .formats.saved_model import LayerWeights, SavedModel
 from .nn import Learner, Network, configs, losses, metrics, optimizers
 from .nn.arrays import Array, Shape
 from .nn.layers import Layer
 from .protocol import State
 
-__all__ = ["Settings", "restored", "saved", "settings", "take_optimizer", "training_config"]
+if TYPE_CHECKING:
+    from .formats.saved_model import LayerWeights, SavedModel
+
+__all__ = [
+    "Settings",
+    "read",
+    "restored",
+    "saved",
+    "settings",
+    "take_notes",
+    "take_optimizer",
+    "training_config",
+    "write",
+]
 
 
 # --- out -------------------------------------------------------------------------------------------------------------
@@ -43,6 +56,8 @@ def saved(network: Network, learner: Learner | None, training: Mapping[str, Any]
     Raises:
         InvalidInput: it has no weights yet.
     """
+    from .formats.saved_model import LayerWeights, SavedModel
+
     network.require_built("save")
     weights = [
         LayerWeights(
@@ -71,10 +86,35 @@ def saved(network: Network, learner: Learner | None, training: Mapping[str, Any]
             ("learning_rate", np.array(rate, np.float32)),
             *slots,
         ],
+        notes={"seed": network.seed, "fits": int(state["fits"])},
     )
 
 
+def write(model: SavedModel, path: str | os.PathLike[str]) -> None:
+    """Put a model into a file, whole or not at all; for a worker thread."""
+    from .checkpoints import write_whole
+    from .formats import keras_h5  # imported, with all that it needs, when a file is first touched
+
+    write_whole(path, keras_h5.to_bytes(model))
+
+
 # --- in --------------------------------------------------------------------------------------------------------------
+
+
+def read(path: str) -> SavedModel:
+    """What the file at `path` holds; for a worker thread. Raises FileNotFoundError and BadFile."""
+    from .formats import keras_h5
+
+    return keras_h5.read(path)
+
+
+def take_notes(network: Network, learner: Learner | None, model: SavedModel) -> None:
+    """Go on where the file's model was: its seed, and how often it was fitted. Other libraries' files say nothing."""
+    seed, fits = model.notes.get("seed"), model.notes.get("fits")
+    if isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0:
+        network.seed = seed
+    if learner is not None and isinstance(fits, int) and not isinstance(fits, bool) and fits >= 0:
+        learner.fits = fits
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from . import modelfile
-from .checkpoints import write_whole
 from .data import FitData, PassPlan, check_labels, plan_evaluate, plan_predict
 from .data.intake import Rows
 from .errors import InvalidInput
-from .formats import keras_h5
+from .formats.paths import check_path
 from .front import run_batches
 from .jobs import Job, in_thread
 from .nn import Learner, Network, predict, quiet
@@ -70,8 +69,7 @@ class Reader:
         return list(figures.values()) if len(figures) > 1 else figures["loss"]
 
     def save(self, state: State, path: Path) -> None:
-        saved = modelfile.saved(self.network, self.learner, self._training, state)
-        write_whole(path, keras_h5.to_bytes(saved))
+        modelfile.write(modelfile.saved(self.network, self.learner, self._training, state), path)
 
     # --- for snapshots -----------------------------------------------------------------------------------------------
 
@@ -95,7 +93,7 @@ class Reader:
         return in_thread("snapshot.evaluate(…)", self.evaluate, state, plan, return_dict)
 
     def save_from(self, state: State, path: str | os.PathLike[str]) -> Job[None]:
-        return in_thread("snapshot.save(…)", self.save, state, keras_h5.check_path(path))
+        return in_thread("snapshot.save(…)", self.save, state, check_path(path))
 
     def weights_from(self, state: State) -> list[Array]:
         return [s.view(state["params" if s.trainable else "fixed"]).copy() for s in self.network.slots]

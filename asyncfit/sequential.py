@@ -26,7 +26,7 @@ from .errors import InvalidInput
 from .events import LayerCreated, ModelCompiled
 from .executors.base import Executor
 from .fit import Fit
-from .formats import keras_h5
+from .formats.paths import check_path
 from .front import Callbacks, Front, as_callbacks, keywords_checked
 from .jobs import Job, in_thread
 from .news import News
@@ -73,6 +73,18 @@ class Sequential(Front):
         self._take(Network(name=name, seed=seed), None)
         for layer in layers:
             self.add(layer)
+
+    _learner: Learner | None = None
+
+    @property
+    def _fits(self) -> int:
+        """How often it was fitted since it was compiled: part of the state, for random numbers depend on it."""
+        return 0 if self._learner is None else self._learner.fits
+
+    @_fits.setter
+    def _fits(self, number: int) -> None:
+        if self._learner is not None:
+            self._learner.fits = number
 
     def _take(self, network: Network, learner: Learner | None) -> None:
         self._network = network
@@ -349,7 +361,7 @@ class Sequential(Front):
             InvalidInput: no such file can be made.
             CheckpointError: (when awaited) it could not be written; what was there before is still there.
         """
-        target = keras_h5.check_path(path)
+        target = check_path(path)
         if self._user is None:
             self._network.require_built("save")
 
@@ -442,12 +454,12 @@ class Sequential(Front):
     def __getstate__(self) -> dict[str, Any]:
         """What a copy gets: layers, weights, the optimizer with its state; no callbacks and no history."""
         self._require_free("copying it", AFTER)
-        return {"network": self._network, "learner": self._learner, "grown": self._grown, "fits": self._fits}
+        return {"network": self._network, "learner": self._learner, "grown": self._grown}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         Front.__init__(self)
         self._take(state["network"], state["learner"])
-        self._grown, self._fits = state["grown"], state["fits"]
+        self._grown = state["grown"]
 
     def __copy__(self) -> Sequential:
         return copy.deepcopy(self)
@@ -480,7 +492,7 @@ def load_model(path: str | os.PathLike[str], *, compile: bool = True) -> Job[Seq
 
 
 def _load(path: str, compiled: bool) -> Sequential:
-    saved = keras_h5.read(path)
+    saved = modelfile.read(path)
     model = Sequential.__new__(Sequential)
     Front.__init__(model)
     model._take(modelfile.restored(saved, path), None)
@@ -489,4 +501,5 @@ def _load(path: str, compiled: bool) -> Sequential:
         model.compile(optimizer=settings.optimizer, loss=settings.loss, metrics=settings.metrics)
         if model._learner is not None and model._learner.started:
             modelfile.take_optimizer(model._learner, saved, path)
+    modelfile.take_notes(model._network, model._learner, saved)
     return model

@@ -1,13 +1,16 @@
 """Compute in a thread of this process: the default.
 
 Reports gather in a queue. The loop is woken when one matters at once (a hold, a boundary, the end), when compute is
-about to wait, and else at most every `GATHER` seconds: waking it for each batch costs more than a small batch.
+about to wait, and else at most every `GATHER` seconds: waking it for each batch costs more than a small batch. After
+a wake-up it looks once more of its own accord, so that no report waits for a long batch to end.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+
+import anyio
 
 from ..compute import Compute, Work
 from ..protocol import BatchBegun, BatchDone, Command, End, Report
@@ -27,6 +30,7 @@ class ThreadWorker:
         self.progress = self._compute.progress
         self._wakeup = Wakeup()
         self._woken = 0.0
+        self._gathering = False
         self._commanded = threading.Event()
         self._abandoned = False
         self._thread = in_context(self._run, "asyncfit compute")
@@ -64,7 +68,13 @@ class ThreadWorker:
         self._commanded.set()
 
     async def wait(self) -> None:
-        await self._wakeup.wait()
+        if not self._gathering:
+            await self._wakeup.wait()
+            self._gathering = True
+            return
+        with anyio.move_on_after(2 * GATHER) as late:  # what came soon after the last wake-up may have set off none
+            await self._wakeup.wait()
+        self._gathering = not late.cancelled_caught
 
     def wake(self) -> None:
         self._wakeup.set()

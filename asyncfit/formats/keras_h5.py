@@ -15,14 +15,14 @@ import json
 import os
 import stat
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from asyncfit.errors import BadFile, InvalidInput
 
-from .keras_h5_reader import SUFFIXES, from_bytes
+from .keras_h5_reader import from_bytes
+from .paths import check_path
 from .saved_model import Array, LayerWeights, SavedModel, keras2_style
 
 __all__ = ["LayerWeights", "SavedModel", "check_path", "from_bytes", "read", "to_bytes"]
@@ -30,48 +30,6 @@ __all__ = ["LayerWeights", "SavedModel", "check_path", "from_bytes", "read", "to
 _KERAS_VERSION = "2.15.0"
 _ATTRIBUTE_LIMIT = 64_512  # bytes, for attributes live in an object's header; Keras reads numbered parts
 _TOP = "top_level_model_weights"
-
-
-def check_path(path: str | os.PathLike[str]) -> Path:
-    """`path` as a place where a model can be saved; what cannot work is refused before anything starts.
-
-    Keras chooses the format by the suffix, so the name must end in `.h5` or `.hdf5`.
-    """
-    try:
-        name = os.fspath(path)
-    except TypeError:
-        raise InvalidInput(f"a model is saved to a path (str or os.PathLike), not to {path!r}") from None
-    if not isinstance(name, str):
-        raise InvalidInput(f"a model is saved to a path of text, not of bytes: {name!r}")
-    if not name or "\0" in name:
-        raise InvalidInput(f"{name!r} is no path")
-    if name.endswith(".weights.h5"):
-        raise InvalidInput(
-            f"{name}: Keras takes .weights.h5 for a file of weights alone; for the whole model say "
-            f"{name.removesuffix('.weights.h5')}.h5"
-        )
-    if not name.endswith(SUFFIXES):
-        stem, suffix = os.path.splitext(name)
-        keras = suffix.lower() == ".keras"
-        what = "the .keras format is not supported" if keras else "the name must end in .h5"
-        raise InvalidInput(f"{name}: {what}; save to {stem if stem != name else name}.h5")
-    parent = os.path.dirname(name) or "."
-    try:
-        os.fsencode(name)
-        if os.path.isdir(name):
-            raise InvalidInput(f"{name} is a directory; a model is saved to a file")
-        if os.path.lexists(name) and os.path.exists(name) and not os.path.isfile(name):
-            raise InvalidInput(f"{name} is not a regular file")
-        if not os.path.exists(parent):
-            tilde = "; '~' is not expanded here, say Path(…).expanduser()" if name.startswith("~") else ""
-            raise InvalidInput(f"{name}: its directory {parent} does not exist; create it first{tilde}")
-        if not os.path.isdir(parent):
-            raise InvalidInput(f"{name}: {parent} is not a directory")
-        if not os.access(parent, os.W_OK | os.X_OK):
-            raise InvalidInput(f"{name}: no permission to create files in {parent}")
-    except UnicodeError as error:
-        raise InvalidInput(f"{name!r} is no path: {error}") from error
-    return Path(name)
 
 
 def read(path: str | os.PathLike[str]) -> SavedModel:
@@ -124,6 +82,8 @@ def to_bytes(model: SavedModel) -> bytes:
             group.attrs["keras_version"] = np.bytes_(_KERAS_VERSION)
             group.attrs["backend"] = np.bytes_("tensorflow")
         file.attrs.create("model_config", config, dtype=text)
+        if model.notes:
+            file.attrs.create("asyncfit", _json("notes", model.notes), dtype=text)
         if training is not None:
             file.attrs.create("training_config", _json("training_config", training), dtype=text)
         _write_names(weights, "layer_names", layers)

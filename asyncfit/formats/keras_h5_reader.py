@@ -18,9 +18,8 @@ from asyncfit.errors import BadFile
 from .hdf5_text import Attribute, Texts
 from .saved_model import Array, LayerWeights, SavedModel, keras2_style
 
-__all__ = ["SUFFIXES", "from_bytes"]
+__all__ = ["from_bytes"]
 
-SUFFIXES = (".h5", ".hdf5")
 
 _WEIGHTS_ALONE = ("layers", "_layer_checkpoint_dependencies")  # groups that save_weights makes
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -102,6 +101,7 @@ class _Reader:
             weights=weights,
             training_config=training,
             optimizer_weights=self.optimizer(training),
+            notes=self.json("asyncfit") or {},
         )
 
     def without_config(self) -> str:

@@ -41,12 +41,14 @@ class SavedModel:
             was never compiled.
         optimizer_weights: `iteration`, `learning_rate`, then the slots in Keras's order; empty if there are
             none.
+        notes: what only this library knows of, under `asyncfit`; others pass over it.
     """
 
     config: dict[str, Any]
     weights: list[LayerWeights]
     training_config: dict[str, Any] | None = None
     optimizer_weights: list[tuple[str, Array]] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 def keras2_style(value: Any) -> Any:

@@ -65,6 +65,7 @@ class Learner:
                 f"the optimizer {self.optimizer!r} belongs to another model; make one for each, or pass its name"
             )
         self.optimizer.owner = network
+        self.fits = 0  # how often it was fitted; whoever fits it counts
         self._begin()
         if network.built:
             self._start()
@@ -84,7 +85,7 @@ class Learner:
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy or another process needs; plans are made anew there, optimizer slots travel."""
-        names = ("network", "loss", "metrics", "optimizer", "_started")
+        names = ("network", "loss", "metrics", "optimizer", "fits", "_started")
         return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -334,6 +335,7 @@ class Learner:
         return self.weights_state() | {
             "learning_rate": optimizer.learning_rate,
             "optimizer/iteration": optimizer.iterations,
+            "fits": self.fits,
             **{f"optimizer/{name}": slot for name, slot in optimizer.slots.items()},
         }
 
@@ -350,6 +352,7 @@ class Learner:
             if isinstance(array, np.ndarray):
                 array[...] = state[name]
         self.optimizer.iterations = int(state["optimizer/iteration"])
+        self.fits = int(state["fits"])
 
     def weights_state(self) -> dict[str, Any]:
         """The live weights alone: "params", and "fixed" if the network has weights that are not trained."""

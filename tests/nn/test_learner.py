@@ -75,7 +75,14 @@ def test_a_loaded_state_is_replayed_to_the_bit(dropout: float) -> None:
 def test_the_state_is_live_and_plain() -> None:
     one = learner()
     state = one.state()
-    assert set(state) == {"params", "learning_rate", "optimizer/iteration", "optimizer/momentum", "optimizer/velocity"}
+    assert set(state) == {
+        "params",
+        "learning_rate",
+        "fits",
+        "optimizer/iteration",
+        "optimizer/momentum",
+        "optimizer/velocity",
+    }
     before = state["params"].copy()
     train(one, 1)
     assert not np.array_equal(state["params"], before)

@@ -1,0 +1,54 @@
+"""Where a model can be saved: looked at before anything starts, so this imports nothing that a file needs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from asyncfit.errors import InvalidInput
+
+__all__ = ["SUFFIXES", "check_path"]
+
+SUFFIXES = (".h5", ".hdf5")
+
+
+def check_path(path: str | os.PathLike[str]) -> Path:
+    """`path` as a place where a model can be saved; what cannot work is refused before anything starts.
+
+    Keras chooses the format by the suffix, so the name must end in `.h5` or `.hdf5`.
+    """
+    try:
+        name = os.fspath(path)
+    except TypeError:
+        raise InvalidInput(f"a model is saved to a path (str or os.PathLike), not to {path!r}") from None
+    if not isinstance(name, str):
+        raise InvalidInput(f"a model is saved to a path of text, not of bytes: {name!r}")
+    if not name or "\0" in name:
+        raise InvalidInput(f"{name!r} is no path")
+    if name.endswith(".weights.h5"):
+        raise InvalidInput(
+            f"{name}: Keras takes .weights.h5 for a file of weights alone; for the whole model say "
+            f"{name.removesuffix('.weights.h5')}.h5"
+        )
+    if not name.endswith(SUFFIXES):
+        stem, suffix = os.path.splitext(name)
+        keras = suffix.lower() == ".keras"
+        what = "the .keras format is not supported" if keras else "the name must end in .h5"
+        raise InvalidInput(f"{name}: {what}; save to {stem if stem != name else name}.h5")
+    parent = os.path.dirname(name) or "."
+    try:
+        os.fsencode(name)
+        if os.path.isdir(name):
+            raise InvalidInput(f"{name} is a directory; a model is saved to a file")
+        if os.path.lexists(name) and os.path.exists(name) and not os.path.isfile(name):
+            raise InvalidInput(f"{name} is not a regular file")
+        if not os.path.exists(parent):
+            tilde = "; '~' is not expanded here, say Path(…).expanduser()" if name.startswith("~") else ""
+            raise InvalidInput(f"{name}: its directory {parent} does not exist; create it first{tilde}")
+        if not os.path.isdir(parent):
+            raise InvalidInput(f"{name}: {parent} is not a directory")
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise InvalidInput(f"{name}: no permission to create files in {parent}")
+    except UnicodeError as error:
+        raise InvalidInput(f"{name!r} is no path: {error}") from error
+    return Path(name)
