@@ -385,6 +385,8 @@ class Run:
         self._ask(fail)
 
     def _also_failed(self, error: BaseException) -> None:
+        if any(error is known for known in (self._ledger.error, *self.errors)):
+            return
         self.errors.append(error)
         if self._ledger.outcome in ("cancelled", "failed"):  # reported, never raised
             _logger.error("run %s: a handler failed while the run was ending", self.id, exc_info=error)

@@ -128,8 +128,8 @@ async def test_too_many_that_must_not_be_lost_end_the_subscriber_and_not_the_run
     on_error: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(mailbox, "MOST_LOSSLESS", 1000)
-    slow, facts = Slow(), []
-    bus = af.EventBus()
+    slow, bus = Slow(), af.EventBus()
+    facts: list[af.SubscriberFailed] = []
     bus.subscribe(af.EpochBegin, slow, name="slow", on_error=on_error)
     bus.subscribe(af.SubscriberFailed, facts.append)
     bus.subscribe(af.EpochEnd, lambda event: None)
@@ -162,7 +162,8 @@ async def test_one_that_fails_when_full_ends_the_run_if_it_says_so() -> None:
 
 @pytest.mark.anyio
 async def test_an_error_in_a_queued_handler_fails_the_run() -> None:
-    error, ends = ArithmeticError("here"), []
+    error = ArithmeticError("here")
+    ends: list[af.TrainEnd] = []
 
     async def handler(event: af.BatchEnd) -> None:
         if event.step >= 4:
@@ -208,7 +209,8 @@ async def test_a_timeout_for_each_subscriber() -> None:
     async def quick(event: af.BatchEnd) -> None:
         await anyio.lowlevel.checkpoint()
 
-    bus, facts = af.EventBus(), []
+    bus = af.EventBus()
+    facts: list[Any] = []
     bus.subscribe(af.EpochEnd, handler, timeout=0.03, on_error="log", name="slow")
     bus.subscribe(af.BatchEnd, quick, timeout=30.0)
     bus.subscribe(af.SubscriberFailed, facts.append)
@@ -243,7 +245,9 @@ async def test_plain_handlers_in_threads() -> None:
 
 @pytest.mark.anyio
 async def test_filters() -> None:
-    every, some, timed = [], [], []
+    every: list[Any] = []
+    some: list[Any] = []
+    timed: list[Any] = []
     bus = af.EventBus()
     bus.subscribe(af.BatchEnd, every.append, every=4)
     bus.subscribe(af.BatchEnd, some.append, where=lambda event: event.batch == 1)
@@ -286,7 +290,8 @@ async def test_a_callback_is_one_subscriber_in_order_and_lossless() -> None:
 
 @pytest.mark.anyio
 async def test_a_bus_that_two_runs_share() -> None:
-    bus, seen = af.EventBus(), []
+    bus = af.EventBus()
+    seen: list[af.Event] = []
     bus.subscribe(af.Event, seen.append, overflow="block")
     async with fit(epochs=5, bus=bus, run_id="one"), fit(epochs=5, bus=bus, run_id="two"):
         pass
@@ -302,12 +307,12 @@ async def test_subscribers_that_come_and_go_while_it_runs() -> None:
     bus.subscribe(af.BatchEnd, all_of_it.append, overflow="block")
     async with fit(epochs=10**6, bus=bus) as run:
         for _ in range(5):
-            got: list[int] = []
-            subscription = bus.subscribe(af.BatchEnd, lambda event, got=got: got.append(event.step), overflow="block")
+            got: list[af.BatchEnd] = []
+            subscription = bus.subscribe(af.BatchEnd, got.append, overflow="block")
             await until(lambda: len(got) > 3)  # noqa: B023
             subscription.cancel()
             count = len(got)
-            assert got == list(range(got[0], got[0] + count))
+            assert [event.step for event in got] == list(range(got[0].step, got[0].step + count))
             await anyio.lowlevel.checkpoint()
             assert len(got) == count
         run.stop()
@@ -337,7 +342,8 @@ async def test_a_gate_that_comes_while_it_runs_holds_what_follows() -> None:
 
 @pytest.mark.anyio
 async def test_a_handler_may_cancel_itself_and_others() -> None:
-    bus, seen = af.EventBus(), []
+    bus = af.EventBus()
+    seen: list[Any] = []
 
     async def once(event: af.EpochEnd) -> None:
         seen.append(event.epoch)
