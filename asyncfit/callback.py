@@ -82,8 +82,8 @@ class Callback:
     Attributes:
         gates: which hooks the run's decisions wait for: "epoch" (train, epoch and validation hooks), "batch" (batch
             hooks as well) or "none" (it only watches).
-        order: gates of one event run in groups by this number; 0 for your own, 100 for the shipped ones that decide,
-            200 for those that save.
+        order: gates of one event run in groups by this number, lowest first; a later group sees the logs that the
+            groups before it added.
         thread: run plain hooks in a thread.
         timeout: seconds that one hook may take.
         on_error: "raise" (the run fails), "log" or "detach" (log, and cancel this callback).
@@ -386,7 +386,7 @@ def _no_callback(given: object) -> str:
             f"bus.subscribe(af.EpochEnd, {name}), and give bus=bus"
         )
     if isinstance(given, str):
-        return f"callbacks takes Callback objects, not names such as {given!r}; asyncfit.callbacks has the shipped ones"
+        return f"callbacks takes Callback objects, not names such as {given!r}"
     kind = type(given)
     methods = any(callable(getattr(given, hook, None)) for hook in [*_hooks(), *ALIASES])
     hint = f"let {kind.__name__} inherit from af.Callback" if methods else "subclass af.Callback"

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -267,6 +267,8 @@ class Compute:
                     seek(key, epoch, step)
                 self._begun += 1
                 logs = train_batch(x, y, sample_weight)
+                if logs.__class__ is not dict or not sums:
+                    _check_logs(logs, "train_batch")
                 for name, value in logs.items():
                     value = float(value)
                     if name in sums:
@@ -379,7 +381,9 @@ class Compute:
                 yield False
             if self.inbox:
                 self._obey_all()
-            for name, value in test_batch(x, y, sample_weight).items():
+            logs = test_batch(x, y, sample_weight)
+            _check_logs(logs, "test_batch")
+            for name, value in logs.items():
                 sums[name] = sums.get(name, 0.0) + float(value) * size
                 counts[name] = counts.get(name, 0) + size
         return {name: total / counts[name] for name, total in sums.items()}
@@ -556,6 +560,24 @@ class Compute:
         if asked.stops:
             self._stop = self._attention = True
         return asked
+
+
+def _check_logs(logs: Any, method: str) -> None:
+    """Name what a model of somebody's own returned, if it is no mapping of names to numbers with a loss."""
+    if isinstance(logs, Coroutine):
+        logs.close()
+        raise TypeError(f"{method} is `async def`, but compute runs in a thread and cannot await it; make it `def`")
+    if not isinstance(logs, Mapping):
+        raise TypeError(f"{method} must return a mapping such as {{'loss': 0.5}}, not {logs!r}")
+    if "loss" not in logs:
+        raise TypeError(
+            f"{method} must return at least a 'loss'; it returned {', '.join(map(repr, logs)) or 'nothing'}"
+        )
+    for name, value in logs.items():
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            raise TypeError(f"{method} returned {name}={value!r}, which is no single number") from None
 
 
 def _nth(every: int, step: int) -> bool:

@@ -21,31 +21,62 @@ import anyio.abc
 from .bus import EventBus
 from .callback import Callback
 from .control import GateControl, LateControl
+from .errors import InvalidInput
 from .events import (
     BatchBegin,
     BatchEnd,
+    CheckpointFailed,
+    CheckpointSaved,
     EpochBegin,
     EpochEnd,
     Event,
+    LearningRateChanged,
+    RunPaused,
+    RunResumed,
+    StopRequested,
     SubscriberFailed,
     TrainBegin,
     TrainEnd,
     ValidationBegin,
     ValidationEnd,
+    WeightsRestored,
 )
 from .mailbox import Mailbox, clock, take_back, was_interrupted
 from .protocol import Decision, Interest
 from .streams import EventStream
 from .subscriptions import Filter, Hook, SubscriberStats, Subscription
 
-__all__ = ["HELD", "Delivery", "Inline"]
+__all__ = ["HELD", "Delivery", "Inline", "check_inline"]
 
 HELD = (5.0, 30.0, 300.0)
 """A gate that has held its event for so many seconds is logged, with where its handler is suspended."""
 
 BOUNDARY = (TrainBegin, EpochBegin, ValidationBegin, ValidationEnd, EpochEnd)
 
+AFTERWARDS = (
+    TrainEnd,
+    StopRequested,
+    LearningRateChanged,
+    WeightsRestored,
+    CheckpointSaved,
+    CheckpointFailed,
+    RunPaused,
+    RunResumed,
+)
+"""What the run publishes, and compute never sees."""
+
 _logger = logging.getLogger("asyncfit")
+
+
+def check_inline(subscription: Subscription) -> None:
+    """Refuse inline handlers for events that do not happen in compute: nobody would ever call them."""
+    for kind in subscription.kinds:
+        hook = subscription.handler_for(kind)
+        if hook is not None and hook.mode == "inline" and issubclass(kind, AFTERWARDS):
+            raise InvalidInput(
+                f"{hook.label}: {kind.__name__} does not happen in compute, so it cannot be handled inline; "
+                "subscribe to it without inline"
+            )
 
 
 @dataclass

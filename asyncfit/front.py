@@ -22,6 +22,7 @@ from .callback import Callback, subscription_of
 from .compute import Work, copy_state
 from .data import FitPlan
 from .data.arrays import ArrayData
+from .delivery import check_inline
 from .errors import InvalidInput, ModelBusy
 from .executors.base import Executor
 from .executors.thread import ThreadExecutor
@@ -102,7 +103,7 @@ class Front:
 
     # --- in use ------------------------------------------------------------------------------------------------------
 
-    def claim(self, run: Run) -> None:
+    def _claim(self, run: Run) -> None:
         if self._user is not None:
             raise ModelBusy(
                 f"run {self._user.id} is training this model; await its end (run.wait()) or stop it (run.stop()) "
@@ -111,7 +112,7 @@ class Front:
         self._user = run
         self._fits += 1
 
-    def release(self, run: Run) -> None:
+    def _release(self, run: Run) -> None:
         if self._user is run:
             self._user = None
 
@@ -142,7 +143,7 @@ class Front:
                 snapshot = await run._whole()
                 return await anyio.to_thread.run_sync(work, snapshot._state)
 
-    async def whole_state(self) -> State:
+    async def _whole_state(self) -> State:
         return await self._read(lambda state: state)
 
     # --- a run -------------------------------------------------------------------------------------------------------
@@ -168,6 +169,8 @@ class Front:
     ) -> Fit:
         runner = _executor(executor)
         _check_options(lookahead=lookahead, bus=bus, run_id=run_id, drain_timeout=drain_timeout, grace=grace)
+        for subscription in [*map(subscription_of, callbacks), *(bus.subscriptions if bus is not None else ())]:
+            check_inline(subscription)
         schedule = _schedule(trainable)
 
         def begin() -> Run:
@@ -197,7 +200,10 @@ class Front:
             key = (seed, self._fits)
             data = plan.read(key)
             prepared(data)
-            state_bytes = sum(v.nbytes for v in trainable.state().values() if isinstance(v, np.ndarray))
+            state: object = trainable.state()
+            if not isinstance(state, Mapping):
+                raise TypeError(f"state() must return a mapping of names to arrays and numbers, not {state!r}")
+            state_bytes = sum(v.nbytes for v in state.values() if isinstance(v, np.ndarray))
             params = {
                 "epochs": plan.epochs,
                 "initial_epoch": plan.initial_epoch,

@@ -99,11 +99,17 @@ class Job(Coroutine[Any, Any, T_co]):
         """
         library = running_library()
         if library is not None:
+            self.close()
             raise RuntimeError(f"{library} runs in this thread, so {self._what} cannot block it: await it")
         return anyio.run(self._awaited)
 
     async def _awaited(self) -> T_co:
         return await self
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise AttributeError(f"{self._what} has to be awaited first: `(await {self._what}).{name}`")
 
     def __del__(self) -> None:
         if getattr(self, "_make", None) is not None:

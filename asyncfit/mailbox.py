@@ -123,6 +123,7 @@ class Mailbox:
         is_closed: whether it takes no more events.
         full: with `overflow="block"`, whether its source should wait.
         waiting_for: the mailboxes that a handler of this one waits for now.
+        task: the id of the task that runs `pump`, None without one.
     """
 
     def __init__(self, subscription: Subscription, home: Home, *, pumped: bool = True) -> None:
@@ -133,6 +134,7 @@ class Mailbox:
         self.is_closed = False
         self.full = False
         self.waiting_for: list[Mailbox] = []
+        self.task: int | None = None
         how = subscription.how
         self._filter = Filter.of(how)
         self._timeout = how.timeout
@@ -441,6 +443,7 @@ class Mailbox:
     async def pump(self) -> None:
         """Deliver, in order, until the mailbox is closed, or has ended and is empty. The home runs it in one task."""
         handling.set(self)
+        self.task = anyio.get_current_task().id
         try:
             while self._busy:  # a publisher that began before there was a pump
                 await self._await_turn()

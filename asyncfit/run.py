@@ -34,12 +34,12 @@ from .bus import EventBus
 from .compute import Work
 from .control import LateControl, checked_rate, checked_reason
 from .delivery import Delivery, Owner
-from .errors import InvalidInput, RunCancelled
+from .errors import DetachedEvent, InvalidInput, RunCancelled
 from .events import Event, Outcome
 from .executors.base import Executor, Wakeup, Worker, in_context
 from .history import History, Progress
 from .ledger import Ledger
-from .mailbox import handling, take_back, was_interrupted
+from .mailbox import Mailbox, handling, take_back, was_interrupted
 from .protocol import Command, Decision, Pause, State, StopAsked, Update
 from .snapshot import Snapshot, StateReader
 from .streams import EventStream, stream_subscription
@@ -63,12 +63,12 @@ _logger = logging.getLogger("asyncfit")
 class Usage(Protocol):
     """The model's side of being in use."""
 
-    def claim(self, run: Run) -> None:
+    def _claim(self, run: Run) -> None:
         """Raises ModelBusy if another run holds the model."""
 
-    def release(self, run: Run) -> None: ...
+    def _release(self, run: Run) -> None: ...
 
-    async def whole_state(self) -> State:
+    async def _whole_state(self) -> State:
         """A copy of the model's state, whole, whoever uses it."""
 
 
@@ -115,7 +115,7 @@ class Run:
 
     def __init__(self, order: Order) -> None:
         self.id = order.run_id or os.urandom(6).hex()
-        order.usage.claim(self)
+        order.usage._claim(self)
         self.history = History(self.id)
         self.errors: list[BaseException] = []
         self._order = order
@@ -206,11 +206,17 @@ class Run:
         self._ask(lambda: self._ledger.set_learning_rate(Update("run", rate)))
 
     def publish(self, event: Event) -> None:
-        """Publish an event of your own in the run's stream, where it gets its number."""
+        """Publish an event of your own in the run's stream, where it gets its number.
+
+        Raises:
+            DetachedEvent: the run has ended, so nobody would get it.
+        """
         if not isinstance(event, Event):
             raise TypeError(f"run.publish takes an event, not {event!r}")
         if type(event).__module__ == Event.__module__:
             raise TypeError(f"{event.type} is published by the run itself; subclass af.Event for events of your own")
+        if self._over:
+            raise DetachedEvent(f"run {self.id} has ended ({self.outcome}), so nobody would get this {event.type}")
         self._ask(lambda: self._ledger.publish(event))
 
     def _ask(self, request: Callable[[], object]) -> None:
@@ -226,19 +232,33 @@ class Run:
         Raises:
             RunCancelled: somebody cancelled the run.
             Exception: what made it fail.
+            RuntimeError: a handler of this run would wait for itself.
         """
+        box = self._calling_handler()
+        if box is not None:
+            raise RuntimeError(
+                f"{box.name} has an event of run {self.id} in hand, which cannot end before it is done with it: to end "
+                "the run say `await run.stop()`; to wait for its end use a task of your own"
+            )
         self._observed = True
         await self._done.wait()
         return self._result()
 
     async def _ended(self) -> None:
         """Wait for the end, from anywhere: a handler that waits here releases the event that it holds."""
-        box = handling.get()
-        if box is not None and box.home is self._delivery:
+        box = self._calling_handler()
+        if box is not None:
             box.let_go()
             await self._compute_over.wait()  # the rest of the end waits for this handler
         else:
             await self._done.wait()
+
+    def _calling_handler(self) -> Mailbox | None:
+        """The mailbox whose handler, in its own task, calls this: what it waits for cannot wait for it."""
+        box = handling.get()
+        if box is None or box.home is not self._delivery or box.in_hand is None:
+            return None
+        return box if box.task in (None, anyio.get_current_task().id) else None
 
     async def snapshot(self) -> Snapshot:
         """The model as it is: one whole state that nobody can undo, not older than this call."""
@@ -265,7 +285,7 @@ class Run:
         if answer.snapshot is not None:
             return answer.snapshot
         await self._done.wait()  # it ended meanwhile, so the model itself is the answer
-        state = await self._order.usage.whole_state()
+        state = await self._order.usage._whole_state()
         return Snapshot(state, self._ledger.step, self._ledger.epoch, self._order.reader)
 
     # --- reading -----------------------------------------------------------------------------------------------------
@@ -595,7 +615,8 @@ class Run:
         late = self._delivery.close()
         if late:
             _logger.warning(
-                "run %s: after %.3g s these had not taken all their events, the rest is counted as cancelled: %s",
+                "run %s: %.3g s after its end (drain_timeout=, grace=) these had not taken all their events, "
+                "the rest is counted as cancelled: %s",
                 self.id, anyio.current_time() - began, ", ".join(late),
             )  # fmt: skip
 
@@ -619,7 +640,7 @@ class Run:
         ledger = self._ledger
         self._over = True
         self._delivery.close()
-        self._order.usage.release(self)
+        self._order.usage._release(self)
         if not ledger.ended:
             reason, error = self._given_up or ("its host ended before it began", None)
             failed = self._raise is not None and not isinstance(self._raise, asyncio.CancelledError)

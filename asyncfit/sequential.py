@@ -97,6 +97,15 @@ class Sequential(Front):
         if learner is not None:
             self._news.happened(self._compilation(learner))
 
+    @property
+    def stop_training(self) -> bool:
+        """Not here: a run is stopped by its events, `event.stop()`, or by its handle, `run.stop()`."""
+        raise AttributeError("a model has no stop_training here; in a callback say event.stop(), elsewhere run.stop()")
+
+    @stop_training.setter
+    def stop_training(self, value: object) -> None:
+        raise AttributeError("a model has no stop_training here; in a callback say event.stop(), elsewhere run.stop()")
+
     # --- layers ------------------------------------------------------------------------------------------------------
 
     def add(self, layer: Layer) -> None:
@@ -298,20 +307,20 @@ class Sequential(Front):
             with self._reading:
                 check_rows(self._network, learner, rows)
 
-    def claim(self, run: Run) -> None:
+    def _claim(self, run: Run) -> None:
         """A run begins."""
-        super().claim(run)
+        super()._claim(run)
         if self._learner is not None:
             self._learner.optimizer.busy = (
                 f"run {run.id} is training this model; run.set_learning_rate(…) or event.set_learning_rate(…) sets "
                 "the rate of a run"
             )
 
-    def release(self, run: Run) -> None:
+    def _release(self, run: Run) -> None:
         """A run has ended."""
         if self._user is run and self._learner is not None:
             self._learner.optimizer.busy = None
-        super().release(run)
+        super()._release(run)
 
     # --- reading -----------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import threading
 from collections.abc import Mapping
@@ -29,6 +30,9 @@ _METHODS = {
     "state": "state(self)",
     "load_state": "load_state(self, state)",
 }
+_ARGUMENTS: dict[str, tuple[None, ...]] = {
+    "train_batch": (None,) * 3, "test_batch": (None,) * 3, "state": (), "load_state": (None,)
+}  # fmt: skip
 
 
 class Trainer(Front):
@@ -48,6 +52,13 @@ class Trainer(Front):
         for name, line in _METHODS.items():
             if not callable(getattr(trainable, name, None)):
                 raise TypeError(f"{type(trainable).__name__} is no Trainable, it lacks: def {line}: …")
+            try:
+                inspect.signature(getattr(trainable, name)).bind(*_ARGUMENTS[name])
+            except TypeError:
+                given = inspect.signature(getattr(trainable, name))
+                raise TypeError(f"{type(trainable).__name__}.{name}{given} should be: def {line}: …") from None
+            except ValueError:  # some builtins have no signature
+                pass
         if not hasattr(trainable, "learning_rate"):
             raise TypeError(f"{type(trainable).__name__} is no Trainable, it lacks: learning_rate: float")
         self.trainable = trainable

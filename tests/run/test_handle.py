@@ -357,7 +357,38 @@ async def test_own_events_are_numbered_with_all_others() -> None:
     assert isinstance(seen[1], Remark)
     after = seen[[event.type for event in seen].index("EpochEnd") + 1]
     assert isinstance(after, Remark), "it follows the event that its author held"
-    run.publish(Remark(text="after the end, nobody hears it"))
+    with pytest.raises(af.DetachedEvent, match="has ended"):
+        run.publish(Remark(text="nobody would hear it"))
+
+
+@pytest.mark.anyio
+async def test_a_handler_cannot_wait_for_its_own_run() -> None:
+    """It is told so at once, as is who iterates over a gate; who iterates otherwise may wait."""
+    told: list[str] = []
+
+    async def waits(event: af.EpochEnd) -> None:
+        try:
+            await run.wait()
+        except RuntimeError as error:
+            told.append(str(error))
+
+    bus = af.EventBus()
+    bus.subscribe(af.EpochEnd, waits, gate=True)
+    bus.subscribe(af.EpochEnd, waits)
+    async with fit(epochs=1, bus=bus) as run:
+        pass
+    assert len(told) == 2
+    assert all("in hand, which cannot end before" in text for text in told)
+    with anyio.fail_after(10):
+        async with fit(epochs=3) as run:
+            async for _ in run.events(af.EpochEnd, gate=True):
+                with pytest.raises(RuntimeError, match="in hand"):
+                    await run.wait()
+        assert run.outcome == "completed"
+        async with fit(epochs=3) as run:
+            async for _ in run.events(af.EpochEnd):
+                await run.wait()
+        assert run.outcome == "completed"
 
 
 @pytest.mark.anyio
