@@ -88,7 +88,11 @@ class EventBus:
         self, *kinds: type[Event] | types.UnionType, **how: Unpack[Options]
     ) -> Callable[[Callable[[Any], R]], Callable[[Any], R]]: ...
     def on(self, *kinds: Any, **how: Any) -> Any:
-        """Decorate a handler of these events: `@bus.on(af.BatchEnd, every=100)`. The function stays as it is."""
+        """Decorate a handler of these events: `@bus.on(af.BatchEnd, every=100)`. The function stays as it is.
+
+        Options, by keyword: `gate`, `inline`, `replayable`, `thread`, `snapshots`, `order`, `every`, `every_s`,
+        `where`, `buffer`, `overflow`, `on_error`, `timeout`, `name`; `help(asyncfit.subscriptions.How)` has them.
+        """
         what = "@bus.on(…)"
         event_kinds(kinds, what)
         How.of(what, how)
@@ -133,6 +137,8 @@ class EventBus:
     def subscribe(self, *kinds_and_handler: Any, **how: Any) -> Subscription:
         """Call the handler, the last argument, for each event of the classes before it: `subscribe(af.BatchEnd, f)`.
 
+        Options are those of `on`.
+
         Returns:
             the handle that ends it, with `cancel()` or as a `with` block.
         """
@@ -167,7 +173,8 @@ class EventBus:
     def events(self, *kinds: Any, **how: Any) -> Any:
         """The events as an async iterator, from now on; of all classes if none is named.
 
-        It ends when it is closed, or when the block of a bus that was entered is left.
+        It ends when it is closed, or when the block of a bus that was entered is left. Options: `gate`, `snapshots`,
+        `every`, `every_s`, `where`, `buffer`, `overflow`, `name`; `help(asyncfit.subscriptions.How)` has them.
         """
         subscription = stream_subscription(kinds, how, self._forget)
         stream: EventStream[Any] = EventStream(subscription)

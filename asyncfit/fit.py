@@ -24,6 +24,9 @@ _kept: set[asyncio.Task[None]] = set()
 class Fit(Job[History]):
     """A run that has not begun. `await` it for its `History`, enter it for the live `Run`, or `start` it.
 
+    Leaving the block waits for the run, as leaving a task group does: to end it earlier say `run.stop()`. An exception
+    in the block cancels the run; a run that fails, or that somebody cancels, cancels the block.
+
     It is a coroutine: `asyncio.run`, `create_task`, `start_soon` and nurseries take it too, and `blocking()` runs it
     in a plain script.
     """

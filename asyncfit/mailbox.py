@@ -123,7 +123,7 @@ class Mailbox:
         is_closed: whether it takes no more events.
         full: with `overflow="block"`, whether its source should wait.
         waiting_for: the mailboxes that a handler of this one waits for now.
-        task: the id of the task that runs `pump`, None without one.
+        task: the id of the task that runs `pump`, or iterates; None without one.
     """
 
     def __init__(self, subscription: Subscription, home: Home, *, pumped: bool = True) -> None:

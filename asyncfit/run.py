@@ -234,8 +234,8 @@ class Run:
             Exception: what made it fail.
             RuntimeError: a handler of this run would wait for itself.
         """
-        box = self._calling_handler()
-        if box is not None:
+        box = self._calling()
+        if box is not None and box.in_hand is not None:
             raise RuntimeError(
                 f"{box.name} has an event of run {self.id} in hand, which cannot end before it is done with it: to end "
                 "the run say `await run.stop()`; to wait for its end use a task of your own"
@@ -246,19 +246,20 @@ class Run:
 
     async def _ended(self) -> None:
         """Wait for the end, from anywhere: a handler that waits here releases the event that it holds."""
-        box = self._calling_handler()
-        if box is not None:
+        box = self._calling()
+        if box is not None and box.subscription.is_stream:
+            box.end()  # nor is it waited for at what follows: its reader is here
+        elif box is not None and box.in_hand is not None:
             box.let_go()
             await self._compute_over.wait()  # the rest of the end waits for this handler
-        else:
-            await self._done.wait()
+            return
+        await self._done.wait()
 
-    def _calling_handler(self) -> Mailbox | None:
-        """The mailbox whose handler, in its own task, calls this: what it waits for cannot wait for it."""
+    def _calling(self) -> Mailbox | None:
+        """The mailbox whose handler, or reader, calls this in its own task: what it waits for cannot wait for it."""
         box = handling.get()
-        if box is None or box.home is not self._delivery or box.in_hand is None:
-            return None
-        return box if box.task in (None, anyio.get_current_task().id) else None
+        mine = box is not None and box.home is self._delivery and box.task == anyio.get_current_task().id
+        return box if mine else None
 
     async def snapshot(self) -> Snapshot:
         """The model as it is: one whole state that nobody can undo, not older than this call."""
@@ -352,7 +353,8 @@ class Run:
         """The run's events as an async iterator, from now on; of all classes if none is named.
 
         It ends after `TrainEnd` and raises nothing: errors come from whoever hosts the run. With `gate=True` the
-        event is held from its hand-over to the next step, `close`, or the end of the run's block.
+        event is held from its hand-over to the next step, `close`, or the end of the run's block. More options:
+        `snapshots`, `every`, `every_s`, `where`, `buffer`, `overflow`, `name` (see `asyncfit.subscriptions.How`).
         """
         subscription = stream_subscription(kinds, how, self._forget)
         stream: EventStream[Any] = EventStream(subscription, bound=True)

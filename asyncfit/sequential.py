@@ -257,6 +257,7 @@ class Sequential(Front):
         Keywords mean what they mean in Keras. A second fit goes on with the optimizer's state.
 
         Args:
+            x, y: arrays, memory maps or what `np.asarray` takes, a row for each sample.
             callbacks: take part beside those of `compile`, in this run.
             bus: its subscribers get the run's events.
             verbose: accepted, and silent; subscribe to events instead.

@@ -104,7 +104,9 @@ class EventStream(Generic[E_co]):
             if event is not None:
                 self._in_hand = mailbox
                 self._given = clock()
-                handling.set(mailbox)
+                if handling.get() is not mailbox:
+                    handling.set(mailbox)
+                    mailbox.task = anyio.get_current_task().id
                 self._over |= self._bound and isinstance(event, TrainEnd)
                 return cast("E_co", event)
         return None

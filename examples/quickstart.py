@@ -13,6 +13,7 @@ import asyncfit as af
 from asyncfit import layers
 
 DATA = Path(__file__).parent / "data" / "mnist10k.npz"
+CLEAR = "\r" if sys.stdout.isatty() else ""
 
 
 class Progress(af.Callback):
@@ -21,13 +22,13 @@ class Progress(af.Callback):
     gates = "none"
 
     async def on_batch_end(self, event: af.BatchEnd) -> None:
-        if (event.step + 1) % 50 == 0:
-            print(f"\r  batch {event.batch + 1}: loss {event.logs['loss']:.3f}", end="", flush=True)
+        if sys.stdout.isatty() and (event.step + 1) % 5 == 0:
+            print(f"\r  batch {event.batch + 1}: loss {event.logs['loss']:.3f} ", end="", flush=True)
 
     async def on_epoch_end(self, event: af.EpochEnd) -> None:
         logs = event.logs
         print(
-            f"\repoch {event.epoch + 1}: loss {logs['loss']:.3f}, accuracy {logs['accuracy']:.1%}, "
+            f"{CLEAR}epoch {event.epoch + 1}: loss {logs['loss']:.3f}, accuracy {logs['accuracy']:.1%}, "
             f"validation loss {logs['val_loss']:.3f}, accuracy {logs['val_accuracy']:.1%}"
         )
 

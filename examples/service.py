@@ -1,7 +1,8 @@
 """A web service that trains while it serves: start a run, watch it, stop it, and predict all the while.
 
 pip install "asyncfit[service]"
-python examples/service.py            # or: uvicorn --app-dir examples service:app
+python examples/service.py
+# or: uvicorn --app-dir examples --timeout-graceful-shutdown 3 service:app
 
 curl -X POST localhost:8000/runs                      {"id": "…"}
 curl -N localhost:8000/runs/<id>/events               server-sent events, as they happen
@@ -54,13 +55,13 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
 
 async def start(request: Request) -> Response:
     trainer: Trainer = request.app.state.trainer
-    epochs = int(request.query_params.get("epochs", "1000"))
     try:
+        epochs = int(request.query_params.get("epochs", "1000"))
         fit = trainer.model.fit(trainer.x, trainer.y, epochs=epochs, validation_split=0.2)
         run = await fit.start(request.app.state.group)
     except af.ModelBusy as busy:
         return JSONResponse({"error": str(busy)}, status_code=409)
-    except af.InvalidInput as wrong:
+    except ValueError as wrong:  # af.InvalidInput is one
         return JSONResponse({"error": str(wrong)}, status_code=422)
     trainer.runs[run.id] = run
     return JSONResponse({"id": run.id}, status_code=201)
@@ -91,9 +92,15 @@ async def stop(request: Request) -> Response:
 
 async def predict(request: Request) -> Response:
     trainer: Trainer = request.app.state.trainer
-    index = int((await request.json()).get("index", 0))
+    try:
+        index = int((await request.json())["index"])
+        digit = trainer.x[index : index + 1]
+        if len(digit) != 1:
+            raise IndexError(f"there are {len(trainer.x)} digits, but no number {index}")
+    except (ValueError, TypeError, KeyError, IndexError) as wrong:
+        return JSONResponse({"error": f'expected {{"index": 0}}: {wrong}'}, status_code=422)
     training = any(run.outcome is None for run in trainer.runs.values())
-    scores = await trainer.model.predict(trainer.x[index : index + 1])  # one whole state, also while a run trains
+    scores = await trainer.model.predict(digit)  # one whole state, also while a run trains
     return JSONResponse({"digit": int(scores[0].argmax()), "label": int(trainer.y[index]), "training": training})
 
 
@@ -118,4 +125,5 @@ app = Starlette(
 )
 
 if __name__ == "__main__":
-    uvicorn.run(app)
+    # A server waits for open connections before it shuts the application down: a stream of events would keep it up.
+    uvicorn.run(app, timeout_graceful_shutdown=3)

@@ -86,7 +86,9 @@ def served() -> Iterator[str]:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    server = uvicorn.Server(uvicorn.Config(module.app, port=0, log_level="warning", lifespan="on", ws="none"))
+    server = uvicorn.Server(
+        uvicorn.Config(module.app, port=0, log_level="warning", lifespan="on", ws="none", timeout_graceful_shutdown=1)
+    )
     ready = threading.Event()
 
     class Told(type(server)):  # type: ignore[misc]
@@ -143,8 +145,15 @@ def test_the_service_over_http() -> None:
         assert client.post("/predict", json={"index": 3}).json()["training"] is False
         again = client.post("/runs?epochs=1")
         assert again.status_code == 201, "and it can train again"
+        assert client.post("/runs?epochs=many").status_code == 422
+        assert client.post("/predict", json={"index": 99999}).status_code == 422
+        assert client.post("/predict", content="{").status_code == 422
 
 
 def test_the_service_shuts_down_in_the_middle_of_a_run() -> None:
-    with served() as address, httpx.Client(base_url=address, timeout=30) as client:
-        assert client.post("/runs").status_code == 201
+    """Also with a client that listens to its events."""
+    with contextlib.ExitStack() as stack, served() as address:
+        client = stack.enter_context(httpx.Client(base_url=address, timeout=30))
+        run_id = client.post("/runs").json()["id"]
+        stream = stack.enter_context(client.stream("GET", f"/runs/{run_id}/events"))
+        assert next(events_of(stream.iter_lines()))["run_id"] == run_id

@@ -42,14 +42,11 @@ def test_what_is_missing_is_named_with_the_line_to_write() -> None:
 
 
 def test_a_wrong_signature_is_told_when_the_trainer_is_made() -> None:
-    class Two(Model):
-        def train_batch(self, x: Any, y: Any) -> Any:  # type: ignore[override]
-            return {"loss": 1.0}
-
+    two: Any = type("Two", (Model,), {"train_batch": lambda self, x, y: {"loss": 1.0}})()
     with pytest.raises(
-        TypeError, match=r"Two.train_batch\(x: .*should be: def train_batch\(self, x, y, sample_weight=None\)"
+        TypeError, match=r"Two.train_batch\(x, y\) should be: def train_batch\(self, x, y, sample_weight=None\)"
     ):
-        af.Trainer(Two())
+        af.Trainer(two)
 
 
 async def _later() -> dict[str, float]:

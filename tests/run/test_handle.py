@@ -182,7 +182,7 @@ async def test_a_cancel_after_the_end_changes_nothing() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("how", ["gate", "queued", "stream", "body"])
+@pytest.mark.parametrize("how", ["gate", "queued", "stream", "fact", "body"])
 async def test_awaiting_a_stop_does_not_deadlock(how: str) -> None:
     """Neither in a handler that holds the event, nor behind one, nor in the body of the block."""
     over: list[str | None] = []
@@ -199,6 +199,13 @@ async def test_awaiting_a_stop_does_not_deadlock(how: str) -> None:
             if how == "stream":
                 async for _ in run.events(af.EpochEnd, gate=True):
                     await run.stop("from inside")
+            elif how == "fact":  # at an event that no gate holds, of a stream that has gates
+                async for event in run.events(gate=True):
+                    if isinstance(event, af.RunPaused):
+                        await run.stop("from inside")
+                        assert run.outcome == "stopped"
+                    elif isinstance(event, af.EpochEnd):
+                        run.pause()
             elif how == "body":
                 await run.stop("from inside")
                 assert run.outcome == "stopped"
