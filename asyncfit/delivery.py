@@ -435,14 +435,13 @@ class _Round:
 
     def _finish(self) -> None:
         self._active = False
-        error = None
-        if self._errors:
-            (_, error), *others = sorted(self._errors, key=lambda entry: entry[0])
-            for _, other in others:
-                self._delivery._owner.also_failed(other)
+        errors = [error for _, error in sorted(self._errors, key=lambda entry: entry[0])]
+        if errors:
             for group in self._groups:  # they do not start, and hear of it no other way
                 self.asked.update(group)
-        self._delivery._owner.answered(self._event, self._decision, error)
+        self._delivery._owner.answered(self._event, self._decision, errors[0] if errors else None)
+        for other in errors[1:]:
+            self._delivery._owner.also_failed(other)
 
     def release(self) -> None:
         self._active = False
