@@ -86,34 +86,43 @@ def check_trainable(trainable: Trainable, batches: Iterable[Sequence[Any]]) -> N
     """
     data = [tuple(batch) for batch in batches]
     assert data, "check_trainable needs at least one batch"
-    first = copy_state(trainable.state())
-    kept = copy_state(first)
-    rate = trainable.learning_rate
+    for name, value in trainable.state().items():
+        plain = isinstance(value, np.ndarray | np.generic | int | float | str)
+        assert plain, f"state()[{name!r}] is a {type(value).__name__}; a state holds arrays, numbers and text"
+    first, rate = copy_state(trainable.state()), trainable.learning_rate
 
     def replay(what: str) -> tuple[list[dict[str, float]], dict[str, Any]]:
-        logs = [{k: float(v) for k, v in trainable.train_batch(*batch).items()} for batch in data]
-        assert all("loss" in log for log in logs), f"{what}: train_batch must return at least a 'loss'"
+        logs = []
+        for number, batch in enumerate(data):
+            rows = [np.asarray(part).tobytes() for part in batch]
+            logs.append(_numbers(trainable.train_batch(*batch)))
+            assert "loss" in logs[-1], f"{what}: train_batch must return at least a 'loss'"
+            assert rows == [np.asarray(part).tobytes() for part in batch], (
+                f"train_batch changed the rows of batch {number}: they are the user's own; work on a copy"
+            )
         return logs, copy_state(trainable.state())
 
     once, after_once = replay("first pass")
-    _assert_same(first, kept, "train_batch changed a copy of state(): an array in it is no array of its own")
-    trainable.load_state(first)
+    given = {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in first.items()}
+    trainable.load_state(given)
     _assert_same(trainable.state(), first, "state() after load_state(s) is not s")
     assert trainable.learning_rate == rate, "load_state must put the learning rate back: it is part of the state"
     twice, after_twice = replay("second pass")
+    _assert_same(given, first, "load_state kept the arrays it was given and trained on them: it must copy")
     for number, (one, two) in enumerate(zip(once, twice, strict=True)):
-        same = one.keys() == two.keys() and all(one[k] == two[k] or one[k] != one[k] for k in one)
-        assert same, (
+        assert repr(one) == repr(two), (
             f"batch {number}, trained again from the same state, gave {two} instead of {one}: state() lacks something"
         )
     _assert_same(after_twice, after_once, "the same batches from the same state led to another state")
-    _assert_same(first, kept, "load_state kept the arrays it was given and trained on them: it must copy")
     trainable.load_state(after_once)
-    test = {k: float(v) for k, v in trainable.test_batch(*data[0]).items()}
-    again = {k: float(v) for k, v in trainable.test_batch(*data[0]).items()}
-    assert str(test) == str(again), f"test_batch twice on the same state gave {test} and {again}"
+    test, again = (_numbers(trainable.test_batch(*data[0])) for _ in range(2))
+    assert repr(test) == repr(again), f"test_batch twice on the same state gave {test} and {again}"
     _assert_same(trainable.state(), after_once, "test_batch changed the state")
     trainable.load_state(first)
+
+
+def _numbers(logs: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(logs[name]) for name in sorted(logs)}
 
 
 def _assert_same(one: State, other: State, message: str) -> None:
