@@ -252,7 +252,7 @@ async def function(event: EpochEnd) -> None: ...
         (lambda: function(None), ["drop the ()"]),  # type: ignore[arg-type]
         (lambda: functools.partial(function), ["bus.subscribe"]),
         (lambda: Duck(), ["let Duck inherit from af.Callback"]),
-        (lambda: "early_stopping", ["asyncfit.callbacks"]),
+        (lambda: "early_stopping", ["Callback objects"]),
         (lambda: 3, ["subclass af.Callback"]),
     ],
 )

@@ -449,16 +449,17 @@ async def test_a_filter_that_raises_fails_the_run(how: str) -> None:
 
     def handler(event: af.EpochEnd) -> None: ...
 
-    ends: list[af.TrainEnd] = []
-
-    async def last(event: af.TrainEnd) -> None:
-        ends.append(event)
-
     options = {"where": where} | ({} if how == "queued" else {how: True})
-    bus = bus_with((af.EpochEnd, handler, options), (af.TrainEnd, last, {}), (af.EpochBegin, lambda event: None, GATE))
+    seen: list[af.Event] = []
+    bus = bus_with((af.EpochEnd, handler, options), (af.EpochBegin, lambda event: None, GATE))
+    bus.subscribe(af.Event, seen.append, overflow="block")
     with pytest.raises(ZeroDivisionError), nothing_left():
         await fit(epochs=4, bus=bus)
-    assert [end.outcome for end in ends] == ["failed"]
+    whole(seen)
+    names = [name for name in kinds(seen) if not name.startswith("Batch")]
+    to_the_end = ["TrainBegin", "EpochBegin", "EpochEnd", "EpochBegin", "EpochEnd", "TrainEnd"]
+    assert names == (to_the_end if how != "inline" else [*to_the_end[:4], "TrainEnd"])
+    assert only(seen, af.TrainEnd)[0].outcome == "failed"
 
 
 # --- gates that go wrong ---------------------------------------------------------------------------------------------
