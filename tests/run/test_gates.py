@@ -451,14 +451,19 @@ async def test_a_filter_that_raises_fails_the_run(how: str) -> None:
 
     options = {"where": where} | ({} if how == "queued" else {how: True})
     seen: list[af.Event] = []
-    bus = bus_with((af.EpochEnd, handler, options), (af.EpochBegin, lambda event: None, GATE))
+
+    def too_late(event: af.EpochBegin) -> None:
+        if event.epoch == 2:
+            event.set_learning_rate(0.5)
+
+    bus = bus_with((af.EpochEnd, handler, options), (af.EpochBegin, too_late, GATE))
     bus.subscribe(af.Event, seen.append, overflow="block")
     with pytest.raises(ZeroDivisionError), nothing_left():
         await fit(epochs=4, bus=bus)
     whole(seen)
     names = [name for name in kinds(seen) if not name.startswith("Batch")]
-    to_the_end = ["TrainBegin", "EpochBegin", "EpochEnd", "EpochBegin", "EpochEnd", "TrainEnd"]
-    assert names == (to_the_end if how != "inline" else [*to_the_end[:4], "TrainEnd"])
+    more = {"gate": ["EpochEnd"], "queued": ["EpochEnd", "EpochBegin"], "inline": []}[how]
+    assert names == ["TrainBegin", "EpochBegin", "EpochEnd", "EpochBegin", *more, "TrainEnd"]
     assert only(seen, af.TrainEnd)[0].outcome == "failed"
 
 

@@ -270,19 +270,6 @@ async def test_what_nobody_asked_for_is_not_reported() -> None:
 
 
 @pytest.mark.anyio
-async def test_no_event_waits_for_a_long_batch_to_end() -> None:
-    """Wake-ups are gathered, but what came right after one is looked for without another."""
-    long, begun = Gate(1), []
-    bus = af.EventBus()
-    bus.subscribe(af.BatchBegin, lambda event: begun.append(event.step))
-    async with fit(Linear(long), bus=bus):
-        await until(lambda: begun == [0, 1])
-        assert not long.open.is_set()
-        long.open.set()
-    assert begun == [0, 1, 2]
-
-
-@pytest.mark.anyio
 async def test_a_callback_is_one_subscriber_in_order_and_lossless() -> None:
     class Everything(af.Callback):
         def __init__(self) -> None:
