@@ -48,8 +48,9 @@ async def test_what_comes_right_after_a_wake_up_waits_for_no_other_report() -> N
                 while len(worker.reports) < 2:
                     await worker.wait()
                 worker.reports.clear()
-            with anyio.move_on_after(4 * GATHER) as idle:  # and then it sleeps
+            while worker._gathering:
                 await worker.wait()
+            with anyio.move_on_after(4 * GATHER) as idle:  # and then it sleeps
                 await worker.wait()
             assert idle.cancelled_caught
             gate.open.set()
