@@ -38,6 +38,9 @@ _logger = logging.getLogger("asyncfit")
 class Listener(Protocol):
     """Who serves the bus's subscriptions besides the bus itself: a run."""
 
+    thread: int
+    """Whose loop it lives in."""
+
     def subscribed(self, subscription: Subscription) -> None:
         """A subscription was made."""
 
@@ -306,7 +309,14 @@ class EventBus:
         return mailbox
 
     def _check_thread(self, what: str) -> None:
-        if self._tasks is not None and threading.get_ident() != self._thread:
+        here = threading.get_ident()
+        served = any(listener.thread != here for listener in self._listeners) and what == "subscribe"
+        if served:
+            raise RuntimeError(
+                "subscribe was called in another thread than the one whose loop runs with this bus; "
+                "there, anyio.from_thread.run_sync(bus.subscribe, …) reaches it"
+            )
+        if self._tasks is not None and here != self._thread:
             raise RuntimeError(
                 f"{what} was called in another thread than the one that entered the bus; "
                 f"there, anyio.from_thread.run_sync(bus.{what.split('(')[0]}, …) reaches it"

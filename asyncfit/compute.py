@@ -164,6 +164,7 @@ class Compute:
         self.work = work
         self.inbox: deque[Command] = deque(work.early)
         self.progress = Progress()
+        self.closing = False  # whoever steps it closes the generator: that is no failure
         self._report = report
         self._holds: deque[_Hold] = deque()
         self._boundary: _Hold | None = None
@@ -173,7 +174,7 @@ class Compute:
         self._era = 0
         self._stop = self._paused = self._throttled = self._snapshot_wanted = False
         self._attention = True
-        self._rate_wanted: float | None = None
+        self._rate_wanted: SetRate | None = None
         self._replay_until = -1
         self._inline_epoch: Decision | None = None
         self._listen(work.interest)
@@ -204,7 +205,7 @@ class Compute:
                 except _Over:
                     raise
                 except BaseException as error:
-                    if isinstance(error, GeneratorExit):
+                    if isinstance(error, GeneratorExit) and self.closing:
                         raise
                     self._report(Failed(self._era, time.time(), self.progress.step, error))
                     try:
@@ -329,7 +330,9 @@ class Compute:
         rate = float(work.trainable.learning_rate)
         logs: dict[str, float] = progress.means()
         if complete and self._end_epoch is not None:
-            logs |= {name: float(value) for name, value in self._end_epoch().items()}
+            more = self._end_epoch()
+            _check_logs(more, "end_epoch", needs_loss=False)
+            logs |= {name: float(value) for name, value in more.items()}
         val_logs: dict[str, float] | None = None
         asked_validation: Decision | None = None
         if complete and work.validation is not None and work.validates(epoch):
@@ -445,12 +448,12 @@ class Compute:
                 progress, state = self.progress, copy_state(self.work.trainable.state())
                 self._report(WasSnapshot(self._era, time.time(), progress.step, progress.epoch, state))
             if self._rate_wanted is not None:
-                rate, self._rate_wanted = self._rate_wanted, None
+                asked, self._rate_wanted = self._rate_wanted, None
                 if not self._holds:
                     previous = float(self.work.trainable.learning_rate)
-                    self._set_rate(rate)
-                    now, rate = time.time(), float(self.work.trainable.learning_rate)
-                    self._report(RateSet(self._era, now, self.progress.step, rate, previous))
+                    self._set_rate(asked.update.value)
+                    rate = float(self.work.trainable.learning_rate)
+                    self._report(RateSet(self._era, time.time(), self.progress.step, asked, rate, previous))
             if not self._must_wait():
                 break
             yield True
@@ -503,8 +506,8 @@ class Compute:
                 self._attention = True
             case TakeSnapshot():
                 self._snapshot_wanted = self._attention = True
-            case SetRate(rate):
-                self._rate_wanted, self._attention = rate, True
+            case SetRate():
+                self._rate_wanted, self._attention = command, True
             case Listen(interest):
                 self._listen(interest)
 
@@ -562,14 +565,14 @@ class Compute:
         return asked
 
 
-def _check_logs(logs: Any, method: str) -> None:
+def _check_logs(logs: Any, method: str, *, needs_loss: bool = True) -> None:
     """Name what a model of somebody's own returned, if it is no mapping of names to numbers with a loss."""
     if isinstance(logs, Coroutine):
         logs.close()
         raise TypeError(f"{method} is `async def`, but compute runs in a thread and cannot await it; make it `def`")
     if not isinstance(logs, Mapping):
         raise TypeError(f"{method} must return a mapping such as {{'loss': 0.5}}, not {logs!r}")
-    if "loss" not in logs:
+    if needs_loss and "loss" not in logs:
         raise TypeError(
             f"{method} must return at least a 'loss'; it returned {', '.join(map(repr, logs)) or 'nothing'}"
         )

@@ -14,6 +14,10 @@ from .snapshot import Snapshot
 __all__ = ["GateControl", "LateControl", "checked_rate", "checked_reason"]
 
 
+LARGEST = 3.4e38
+"""Beyond it a rate is infinite as soon as a network stores it in float32."""
+
+
 def checked_rate(value: object) -> float:
     """A learning rate as a float.
 
@@ -24,8 +28,8 @@ def checked_rate(value: object) -> float:
         rate = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         rate = math.nan
-    if isinstance(value, bool | str) or not math.isfinite(rate) or rate < 0:
-        raise InvalidInput(f"a learning rate is a finite number of at least 0, not {value!r}")
+    if isinstance(value, bool | str) or not 0 <= rate <= LARGEST:
+        raise InvalidInput(f"a learning rate is a number from 0 to {LARGEST:.1e}, not {value!r}")
     return rate
 
 

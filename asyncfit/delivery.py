@@ -10,6 +10,7 @@ import contextvars
 import copy
 import logging
 import math
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -103,6 +104,7 @@ class Delivery:
     def __init__(self, owner: Owner, subscriptions: Iterable[Subscription], bus: EventBus | None) -> None:
         self._owner = owner
         self._bus = bus
+        self.thread = threading.get_ident()
         self._tasks: anyio.abc.TaskGroup | None = None
         self._boxes: dict[Subscription, Mailbox] = {}
         self._order: list[Subscription] = []
@@ -458,7 +460,9 @@ class _Round:
                 self._told += 1
             for box in self._out:
                 where = box.where() or (
-                    "it iterates" if box.subscription.is_stream else "waiting for its turn behind earlier events"
+                    "its iteration has not gone on; close() it if it will not"
+                    if box.subscription.is_stream
+                    else "waiting for its turn behind earlier events"
                 )
                 _logger.warning("%s holds %s for %.0f s now: %s", box.name, _named(self._event), held, where)
         return self._since + HELD[self._told] if self._told < len(HELD) else math.inf

@@ -143,8 +143,13 @@ class Front:
                 snapshot = await run._whole()
                 return await anyio.to_thread.run_sync(work, snapshot._state)
 
-    async def _whole_state(self) -> State:
-        return await self._read(lambda state: state)
+    async def _whole_state(self, run: Run) -> State:
+        def copied() -> State | None:
+            with self._reading:
+                return copy_state(self._trainable().state()) if self._user in (None, run) else None
+
+        state = await anyio.to_thread.run_sync(copied)
+        return await self._read(lambda state: state) if state is None else state
 
     # --- a run -------------------------------------------------------------------------------------------------------
 

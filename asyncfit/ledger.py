@@ -121,6 +121,7 @@ class Ledger:
 
         self._wish: StopAsked | None = None  # a stop from outside that has not acted yet
         self._wish_rate: Update | None = None  # a rate from outside, likewise
+        self._rates_asked = 0  # so many were: the number of the newest
         self._stopped: StopAsked | None = None  # the stop that acted
         self._restore: Update | None = None
         self._waiting: list[Reply] = []  # for a snapshot
@@ -200,9 +201,11 @@ class Ledger:
             self._reply(self._view(report.state, report.step, report.epoch))
         elif kind is RateSet:
             self._rate = report.rate
-            if self._wish_rate is not None:
-                self._fact(LearningRateChanged, who=self._wish_rate.who, value=report.rate, previous=report.previous)
+            if report.asked.number == self._rates_asked:  # else another one is on its way already
                 self._wish_rate = None
+            if report.rate != report.previous:
+                who = report.asked.update.who
+                self._fact(LearningRateChanged, who=who, value=report.rate, previous=report.previous)
             self._flush()
         elif self._cancelling:  # the outcome is settled
             self.errors.append(report.error)
@@ -499,7 +502,8 @@ class Ledger:
             self._bound.rate = rate
         else:
             self._wish_rate = rate
-            self._send(SetRate(rate.value))
+            self._rates_asked += 1
+            self._send(SetRate(rate, self._rates_asked))
 
     def snapshot(self, reply: Reply) -> None:
         """Answer with a whole state that nobody can undo, not older than this call."""

@@ -221,11 +221,12 @@ class WasSnapshot(NamedTuple):
 
 
 class RateSet(NamedTuple):
-    """A `SetRate` has been obeyed."""
+    """A `SetRate`, `asked`, has been obeyed; `rate` is what the model made of it."""
 
     era: int
     time: float
     step: int
+    asked: SetRate
     rate: float
     previous: float
 
@@ -289,7 +290,8 @@ class TakeSnapshot(NamedTuple):
 class SetRate(NamedTuple):
     """Set the learning rate before the next batch. Dropped if a hold is open there: its boundary decides."""
 
-    rate: float
+    update: Update
+    number: int
 
 
 class Listen(NamedTuple):

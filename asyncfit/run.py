@@ -19,6 +19,7 @@ import asyncio
 import logging
 import math
 import os
+import threading
 import time
 import types
 from collections import deque
@@ -41,6 +42,7 @@ from .history import History, Progress
 from .ledger import Ledger
 from .mailbox import Mailbox, handling, take_back, was_interrupted
 from .protocol import Command, Decision, Pause, State, StopAsked, Update
+from .signals import Signal
 from .snapshot import Snapshot, StateReader
 from .streams import EventStream, stream_subscription
 from .subscriptions import StreamOptions, SubscriberStats, Subscription
@@ -68,8 +70,8 @@ class Usage(Protocol):
 
     def _release(self, run: Run) -> None: ...
 
-    async def _whole_state(self) -> State:
-        """A copy of the model's state, whole, whoever uses it."""
+    async def _whole_state(self, run: Run) -> State:
+        """A copy of the model's state, whole, whoever uses it; compute of `run` has ended."""
 
 
 @dataclass(kw_only=True)
@@ -116,6 +118,7 @@ class Run:
     def __init__(self, order: Order) -> None:
         self.id = order.run_id or os.urandom(6).hex()
         order.usage._claim(self)
+        self._thread = threading.get_ident()
         self.history = History(self.id)
         self.errors: list[BaseException] = []
         self._order = order
@@ -125,11 +128,11 @@ class Run:
         self._epochs = self._steps = self._initial = 0
         self._began: float | None = None
         self._paused = False
-        self._done = anyio.Event()
+        self._done = Signal()
         self._over = False
         self._until = math.inf  # when nobody is waited for any longer
         self._hurried = False
-        self._compute_over = anyio.Event()
+        self._compute_over = Signal()
         self._shared: _Answer | None = None
         self._raise: BaseException | None = None  # what whoever hosts the run gets instead of a result
         self._given_up: tuple[str, BaseException | None] | None = None  # cancelled before it began
@@ -285,8 +288,8 @@ class Run:
         await answer.given.wait()
         if answer.snapshot is not None:
             return answer.snapshot
-        await self._done.wait()  # it ended meanwhile, so the model itself is the answer
-        state = await self._order.usage._whole_state()
+        await self._compute_over.wait()  # so the model itself is the answer: this run changes it no more
+        state = await self._order.usage._whole_state(self)
         return Snapshot(state, self._ledger.step, self._ledger.epoch, self._order.reader)
 
     # --- reading -----------------------------------------------------------------------------------------------------
@@ -356,6 +359,8 @@ class Run:
         event is held from its hand-over to the next step, `close`, or the end of the run's block. More options:
         `snapshots`, `every`, `every_s`, `where`, `buffer`, `overflow`, `name` (see `asyncfit.subscriptions.How`).
         """
+        if threading.get_ident() != self._thread:
+            raise RuntimeError(f"run.events belongs in the thread of the loop that run {self.id} was started in")
         subscription = stream_subscription(kinds, how, self._forget)
         stream: EventStream[Any] = EventStream(subscription, bound=True)
         self._delivery.add_stream(subscription, stream)
@@ -674,7 +679,7 @@ class _Answer:
 
     def __init__(self) -> None:
         self.asked = time.monotonic()
-        self.given = anyio.Event()
+        self.given = Signal()
         self.snapshot: Snapshot | None = None
 
     def give(self, snapshot: Snapshot | None) -> None:

@@ -75,6 +75,7 @@ class Sequential(Front):
             self.add(layer)
 
     _learner: Learner | None = None
+    _last_reader: Reader | None = None
 
     @property
     def _fits(self) -> int:
@@ -390,12 +391,14 @@ class Sequential(Front):
         """Let `work` have a copy of the model's state in a worker thread; beside training, the run's whole state."""
 
         def idle() -> tuple[T] | None:
+            unbuilt = shape_of is not None and not self._network.built
+            shape = shape_of().shape[1:] if shape_of is not None and unbuilt else None  # takes time: before the lock
             with self._reading:
                 if self._user is not None:
                     return None
                 reader = self._reader()
-                if shape_of is not None and not reader.network.built:
-                    reader.network.build(shape_of().shape[1:])
+                if shape is not None and not reader.network.built:
+                    reader.network.build(shape)
                 state = copy_state(reader.live(whole=whole))
             return (work(reader, state),)
 
@@ -413,7 +416,11 @@ class Sequential(Front):
                 return await anyio.to_thread.run_sync(beside, snapshot._model, snapshot._state)
 
     def _reader(self) -> Reader:
-        return Reader(self._network, self._learner)
+        """One for each compilation: by it a snapshot is known to be of this model."""
+        reader = self._last_reader
+        if reader is None or reader.network is not self._network or reader.learner is not self._learner:
+            reader = self._last_reader = Reader(self._network, self._learner)
+        return reader
 
     # --- a Trainable -------------------------------------------------------------------------------------------------
 

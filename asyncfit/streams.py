@@ -6,8 +6,6 @@ it: its subscription ends when it is closed, collected, or its home ends.
 
 from __future__ import annotations
 
-import asyncio
-import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -18,6 +16,7 @@ import anyio.lowlevel
 
 from .events import Event, TrainEnd
 from .mailbox import SLICE, Mailbox, clock, handling
+from .signals import loop_caller
 from .subscriptions import Hook, How, StreamOptions, SubscriberStats, Subscription, event_kinds
 
 __all__ = ["EventStream", "stream_subscription"]
@@ -62,7 +61,7 @@ class EventStream(Generic[E_co]):
         self._in_hand: Mailbox | None = None
         self._since = self._given = clock()
         self._parked: anyio.Event | None = None
-        self._soon = _loop_caller()
+        self._soon = loop_caller()
         self._thread = threading.get_ident()
         this = weakref.ref(self)
 
@@ -187,18 +186,3 @@ class EventStream(Generic[E_co]):
 
     def __repr__(self) -> str:
         return f"<EventStream {self._subscription.name}{', closed' if self._subscription.cancelled else ''}>"
-
-
-def _loop_caller() -> Callable[[Callable[[], None]], object] | None:
-    """What calls a function in this thread's loop, from any thread; None without a loop."""
-    trio = sys.modules.get("trio")
-    if trio is not None:
-        try:
-            soon: Callable[[Callable[[], None]], object] = trio.lowlevel.current_trio_token().run_sync_soon
-            return soon
-        except RuntimeError:
-            pass
-    try:
-        return asyncio.get_running_loop().call_soon_threadsafe
-    except RuntimeError:
-        return None

@@ -127,6 +127,7 @@ class How:
                 raise TypeError("where= takes a plain function; it is asked before the event is queued, so cannot wait")
             if not callable(self.where):
                 raise TypeError(f"where= takes a function of the event, not {self.where!r}")
+            check_handler(self.where, "where=")
         if self.overflow not in get_args(Overflow):
             raise ValueError(unknown("overflow", self.overflow, get_args(Overflow)))
         if self.on_error not in get_args(OnError):

@@ -962,6 +962,8 @@ def test_a_listener_hears_of_subscriptions_that_come_and_go() -> None:
     heard: list[Any] = []
 
     class Run:
+        thread = threading.get_ident()
+
         def subscribed(self, subscription: Subscription) -> None:
             heard.append(("+", subscription.name))
 

@@ -17,7 +17,7 @@ import asyncfit
 ROOT = Path(asyncfit.__file__).parent
 
 ORDER = """
-    errors names machine jobs events
+    errors names machine signals jobs events
     subscriptions mailbox streams bus callback
     nn layers losses metrics optimizers initializers activations
     data checkpoints formats protocol

@@ -8,12 +8,13 @@ a wake-up it looks once more of its own accord, so that no report waits for a lo
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 
 import anyio
 
 from ..compute import Compute, Work
-from ..protocol import BatchBegun, BatchDone, Command, End, Report
+from ..protocol import BatchBegun, BatchDone, Command, End, Ended, Report
 from .base import Wakeup, Worker, in_context
 
 __all__ = ["ThreadExecutor", "ThreadWorker"]
@@ -38,8 +39,13 @@ class ThreadWorker:
     # --- in the thread ---
 
     def _run(self) -> None:
-        with self._compute.work.around():
-            self._step_through()
+        try:
+            with self._compute.work.around():
+                self._step_through()
+        except BaseException as error:  # not of a batch: those are reports; the run must hear of it all the same
+            at = self.progress
+            self.reports.append(Ended(0, time.time(), at.step, at.epoch, None, error))
+            self._wakeup.set()
 
     def _step_through(self) -> None:
         steps = self._compute.run()
@@ -48,6 +54,7 @@ class ThreadWorker:
             self._wakeup.set()
             while not inbox:
                 if self._abandoned:
+                    self._compute.closing = True
                     return steps.close()
                 commanded.wait()
                 commanded.clear()

@@ -60,9 +60,11 @@ class CheckedKeywords:
 def number(where: str, value: object, *, least: float = -math.inf, below: float = math.inf) -> float:
     """`value` as a finite float with `least <= value < below`; `where` names it: `"SGD(momentum=…)"`."""
     try:
-        found = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise InvalidInput(f"{where} must be a number, not {value!r}") from None
+        found = math.nan if isinstance(value, bool | str | bytes) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        found = math.nan
+    if found != found and not isinstance(value, float | np.floating):
+        raise InvalidInput(f"{where} must be a number, not {value!r}")
     if not math.isfinite(found) or found < least or found >= below:
         limits = [f"at least {least:g}"] * (least > -math.inf) + [f"below {below:g}"] * (below < math.inf)
         raise InvalidInput(f"{where} must be finite{''.join(f' and {limit}' for limit in limits)}, not {value!r}")

@@ -68,8 +68,8 @@ class Layer(CheckedKeywords):
         input_shape: int | Sequence[int] | None = None,
         trainable: bool = True,
     ) -> None:
-        if name is not None and (not name or "/" in str(name)):
-            raise InvalidInput(f"the name of a layer is a text without '/', not {name!r}")
+        if name is not None and not _is_name(name):
+            raise InvalidInput(f"the name of a layer is a text that can be kept in a file, without '/', not {name!r}")
         self.given_name = name
         self.name = name or snake(type(self).__name__)
         where = f"{type(self).__name__}(input_shape=…)"
@@ -145,3 +145,14 @@ def shape_of(where: str, given: int | Sequence[int] | None) -> Shape:
     if not shape or any(s < 1 or s != given_size for s, given_size in zip(shape, sizes or (), strict=True)):
         raise InvalidInput(f"{where} must be a shape of whole numbers from 1 without the batch, not {given!r}")
     return shape
+
+
+def _is_name(name: object) -> bool:
+    """Whether a layer can be called so: text that names a group of a file."""
+    if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\0" in name:
+        return False
+    try:
+        name.encode()
+    except UnicodeError:
+        return False
+    return True

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from asyncfit.errors import InvalidInput
 from asyncfit.nn import activations, initializers
 from asyncfit.nn.activations import ActivationLike
 from asyncfit.nn.arrays import Array, Call, Shape
@@ -60,6 +61,11 @@ class Dense(Layer):
         self.bias_initializer = initializers.get(bias_initializer)
 
     def weight_specs(self, input_shape: Shape) -> Sequence[Weight]:
+        if not input_shape:
+            raise InvalidInput(
+                f"{self.name!r} ({type(self).__name__}) takes rows of at least one number, but each sample is a single "
+                "number; give x the shape (samples, 1): x.reshape(-1, 1)"
+            )
         kernel = Weight("kernel", (input_shape[-1], self.units), self.kernel_initializer)
         return [kernel, Weight("bias", (self.units,), self.bias_initializer)] if self.use_bias else [kernel]
 
