@@ -164,7 +164,6 @@ class Compute:
         self.work = work
         self.inbox: deque[Command] = deque(work.early)
         self.progress = Progress()
-        self.closing = False  # whoever steps it closes the generator: that is no failure
         self._report = report
         self._holds: deque[_Hold] = deque()
         self._boundary: _Hold | None = None
@@ -205,7 +204,7 @@ class Compute:
                 except _Over:
                     raise
                 except BaseException as error:
-                    if isinstance(error, GeneratorExit) and self.closing:
+                    if isinstance(error, GeneratorExit) and _thrown_in(error):
                         raise
                     self._report(Failed(self._era, time.time(), self.progress.step, error))
                     try:
@@ -581,6 +580,14 @@ def _check_logs(logs: Any, method: str, *, needs_loss: bool = True) -> None:
             float(value)
         except (TypeError, ValueError):
             raise TypeError(f"{method} returned {name}={value!r}, which is no single number") from None
+
+
+def _thrown_in(error: BaseException) -> bool:
+    """Whether `close()` threw it in at one of our own yields; a batch may raise the same, and that is a failure."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code.co_filename == __file__
 
 
 def _nth(every: int, step: int) -> bool:

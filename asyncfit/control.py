@@ -29,7 +29,7 @@ def checked_rate(value: object) -> float:
     except (TypeError, ValueError):
         rate = math.nan
     if isinstance(value, bool | str) or not 0 <= rate <= LARGEST:
-        raise InvalidInput(f"a learning rate is a number from 0 to {LARGEST:.1e}, not {value!r}")
+        raise InvalidInput(f"a learning rate is a finite number of at least 0 and at most {LARGEST:.1e}, not {value!r}")
     return rate
 
 

@@ -51,7 +51,6 @@ class Loopback:
             self.over = True
 
     def close(self) -> None:
-        self.compute.closing = True
         self._steps.close()
         self.over = True
 

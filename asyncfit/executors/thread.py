@@ -54,7 +54,6 @@ class ThreadWorker:
             self._wakeup.set()
             while not inbox:
                 if self._abandoned:
-                    self._compute.closing = True
                     return steps.close()
                 commanded.wait()
                 commanded.clear()
