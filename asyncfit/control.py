@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, SupportsFloat
 
 from .errors import GateReleased, InvalidInput
+from .events import Event
 from .mailbox import handling
-from .protocol import Decision, StopAsked, Update
+from .protocol import Decision, Interest, StopAsked, Update
 from .snapshot import Snapshot
 
-__all__ = ["GateControl", "LateControl", "checked_rate", "checked_reason"]
+__all__ = ["GateControl", "LateControl", "Owner", "checked_rate", "checked_reason", "named"]
 
 
 LARGEST = 3.4e38
@@ -134,3 +136,27 @@ class GateControl:
         if snapshot._model is not self._model:
             raise InvalidInput(f"{what}() takes a snapshot of the model that is trained, not one of another model")
         return Update(self._name, snapshot._state, snapshot.step)
+
+
+@dataclass
+class Owner:
+    """What the run lets its delivery do."""
+
+    answered: Callable[[Event, Decision, BaseException | None], None]
+    failed: Callable[[BaseException], None]
+    also_failed: Callable[[BaseException], None]
+    publish: Callable[[Event], None]
+    on_loop: Callable[[Callable[[], object]], None]
+    crashed: Callable[[BaseException], None]
+    interrupted: Callable[[], None]
+    throttle: Callable[[bool], None]
+    listen: Callable[[Interest], None]
+    late: LateControl
+    model: Any = None
+    schedule: str | None = None
+
+
+def named(event: Event) -> str:
+    """What messages call an event: `EpochEnd(epoch 3) of run 1f0c`."""
+    numbers = [f"{name} {getattr(event, name)}" for name in ("epoch", "step") if hasattr(event, name)]
+    return f"{event.type}({', '.join(numbers)}) of run {event.run_id}"

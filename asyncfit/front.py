@@ -22,12 +22,12 @@ from .callback import Callback, subscription_of
 from .compute import Work, copy_state
 from .data import FitPlan
 from .data.arrays import ArrayData
-from .delivery import check_inline
 from .errors import InvalidInput, ModelBusy
 from .executors.base import Executor
 from .executors.thread import ThreadExecutor
 from .fit import Fit
 from .history import History
+from .inline_port import check_inline
 from .machine import blas
 from .names import unknown
 from .protocol import State, Trainable

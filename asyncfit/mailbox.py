@@ -14,8 +14,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine
@@ -30,11 +28,12 @@ import anyio.to_thread
 from .errors import AsyncFitError, SubscriberTimeout
 from .events import Event, EventsDropped
 from .subscriptions import Filter, SubscriberStats
+from .tasks import cancellations, scope_cancelled, suspended_at, take_back, task_cancelled, was_interrupted
 
 if TYPE_CHECKING:
     from .subscriptions import Subscription
 
-__all__ = ["Gate", "Home", "Mailbox", "clock", "handling", "take_back", "was_interrupted", "would_wait_for"]
+__all__ = ["Gate", "Home", "Mailbox", "clock", "handling", "would_wait_for"]
 
 clock = time.perf_counter
 """What `timeout=` is measured with: seconds, of no meaning but by difference."""
@@ -353,7 +352,7 @@ class Mailbox:
             return None
         if self._in_thread:
             return "in a thread"
-        return _suspended_at(self._awaited)
+        return suspended_at(self._awaited)
 
     def statistics(self) -> SubscriberStats:
         """The figures of this mailbox."""
@@ -779,10 +778,10 @@ class Mailbox:
 
     def _caught(self, error: BaseException) -> bool:
         """Deal with what a handler raised. True if it is to be raised on."""
-        if isinstance(error, _cancellations()):
-            if self._expired or _scope_cancelled() or not isinstance(error, asyncio.CancelledError):
+        if isinstance(error, cancellations()):
+            if self._expired or scope_cancelled() or not isinstance(error, asyncio.CancelledError):
                 return True
-            if _task_cancelled():
+            if task_cancelled():
                 if not self._was_interrupted(error):
                     return True  # a publisher's own task
                 self._cancelled += 1
@@ -794,8 +793,8 @@ class Mailbox:
             leaked.__cause__ = error
             error = leaked
         elif isinstance(error, BaseExceptionGroup) and not isinstance(error, Exception):
-            stops, rest = error.split(_cancellations())
-            if stops is not None and (self._expired or _scope_cancelled()):
+            stops, rest = error.split(cancellations())
+            if stops is not None and (self._expired or scope_cancelled()):
                 if rest is not None:
                     _logger.error("%s raised while it was cancelled", self.name, exc_info=rest)
                 return True
@@ -871,59 +870,7 @@ def would_wait_for(target: Mailbox, owner: Mailbox | None) -> bool:
     return False
 
 
-def was_interrupted(error: BaseException) -> bool:
-    """Whether `error` is asyncio's own cancellation of this task: no cancel scope's, and no other task's."""
-    return isinstance(error, asyncio.CancelledError) and not _scope_cancelled() and _task_cancelled()
-
-
-def take_back() -> None:
-    """Take back asyncio's own cancellations of this task: it goes on."""
-    task = asyncio.current_task()
-    while task is not None and task.uncancel():
-        pass
-
-
-def _cancellations() -> tuple[type[BaseException], ...]:
-    trio = sys.modules.get("trio")
-    return (asyncio.CancelledError,) if trio is None else (asyncio.CancelledError, trio.Cancelled)
-
-
-def _scope_cancelled() -> bool:
-    """Whether a cancel scope around this task has been cancelled."""
-    try:
-        return anyio.current_effective_deadline() == -math.inf
-    except RuntimeError:  # no loop
-        return False
-
-
-def _task_cancelled() -> bool:
-    """Whether asyncio was asked to cancel this very task."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # no loop, or trio's
-        return False
-    return task is not None and task.cancelling() > 0
-
-
 def _place(event: Event) -> str:
     numbers = [f"{key} {getattr(event, key)}" for key in ("epoch", "batch", "step") if hasattr(event, key)]
     of_run = [f"run {event.run_id}"] if event.run_id is not None else []
     return ", ".join([event.type, *numbers, *of_run])
-
-
-_MACHINERY = tuple(os.path.dirname(str(module.__file__)) + os.sep for module in (asyncio, anyio))
-_FRAMES = ("cr_frame", "gi_frame", "ag_frame")
-_AWAITED = ("cr_await", "gi_yieldfrom", "ag_await")
-
-
-def _suspended_at(awaited: Any) -> str | None:
-    found: str | None = None
-    while awaited is not None:
-        frame = next((f for f in (getattr(awaited, name, None) for name in _FRAMES) if f is not None), None)
-        if frame is not None:
-            file = frame.f_code.co_filename
-            machinery = file.startswith(_MACHINERY) or f"{os.sep}trio{os.sep}" in file
-            if found is None or not machinery:
-                found = f"{file}:{frame.f_lineno} in {frame.f_code.co_name}"
-        awaited = next((a for a in (getattr(awaited, name, None) for name in _AWAITED) if a is not None), None)
-    return found

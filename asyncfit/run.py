@@ -33,19 +33,20 @@ import anyio.lowlevel
 
 from .bus import EventBus
 from .compute import Work
-from .control import LateControl, checked_rate, checked_reason
-from .delivery import Delivery, Owner
+from .control import LateControl, Owner, checked_rate, checked_reason
+from .delivery import Delivery
 from .errors import DetachedEvent, InvalidInput, RunCancelled
 from .events import Event, Outcome
 from .executors.base import Executor, Wakeup, Worker, in_context
 from .history import History, Progress
 from .ledger import Ledger
-from .mailbox import Mailbox, handling, take_back, was_interrupted
+from .mailbox import Mailbox, handling
 from .protocol import Command, Decision, Pause, State, StopAsked, Update
 from .signals import Signal
 from .snapshot import Snapshot, StateReader
 from .streams import EventStream, stream_subscription
 from .subscriptions import StreamOptions, SubscriberStats, Subscription
+from .tasks import take_back, was_interrupted
 
 __all__ = ["Order", "Run", "Usage", "sole"]
 

@@ -18,11 +18,11 @@ ROOT = Path(asyncfit.__file__).parent
 
 ORDER = """
     errors names machine signals jobs events
-    subscriptions mailbox streams bus callback
+    tasks subscriptions mailbox streams bus callback
     nn layers losses metrics optimizers initializers activations
     data checkpoints formats protocol
     snapshot control compute ledger
-    executors delivery
+    executors inline_port delivery
     history run fit front trainer testing
     news modelfile reading sequential
     __init__
