@@ -149,7 +149,7 @@ def _first_stranger(array: Array) -> str:
     for place, item in enumerate(array.flat):
         if not isinstance(item, int | float | np.number | np.ndarray | list):
             return f"; row {place * len(array) // array.size} holds {item!r:.40}" if array.ndim else ""
-        if place == 1000:  # this may run on the loop
+        if place == 2 * CONVERT_AT_ONCE:  # this may run on the loop
             break
     return ""
 
