@@ -146,6 +146,21 @@ class Ledger:
     # --- from compute ---
 
     def report(self, report: Report) -> None:
+        if report.__class__ is BatchDone:
+            # What most reports are, and all that happens to most of them: published at once, as `_pump` would in its
+            # own way at more than twice the cost. Nothing can be waiting when no event is out.
+            era, now, epoch, batch, step, size, logs, held, snapshot, inline = report
+            plain = not held and snapshot is None and inline is None
+            if plain and era == self._era and self._asking is None and not self._deaf and not self._pumping:
+                self._seq = 1 + (seq := self._seq)
+                self.step = step + 1
+                run, attempt = self._run_id, self._attempt
+                self._publish_out(
+                    _batch_end(run, attempt, seq, now, epoch, batch, step, size, FrozenDict(logs), self._control)
+                )
+                if self._facts:
+                    self._flush()
+                return
         if report.__class__ is Ended:
             self._take_end(report)
         elif report.era == self._era and not self._deaf:

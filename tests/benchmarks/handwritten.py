@@ -25,7 +25,9 @@ class HandwrittenBinary:
         self.rate, self.accuracy = np.float32(rate), accuracy
         f = np.float32
         self.x, self.y = np.empty((batch, features), f), np.empty((batch, 1), f)
-        self.h, self.dh, self.mask = (np.empty((batch, hidden), kind) for kind in (f, f, bool))
+        self.h, self.dh, self.mask = (np.empty((batch, hidden), f) for _ in range(3))
+        self.scale = np.float32(rate / batch)
+        self.w2_row = self.w2.T
         self.p, self.a, self.c, self.d, self.hit = (np.empty((batch, 1), kind) for kind in (f, f, f, f, bool))
         self.gw1, self.gb1 = np.empty_like(self.w1), np.empty_like(self.b1)
         self.gw2, self.gb2 = np.empty_like(self.w2), np.empty_like(self.b2)
@@ -42,7 +44,6 @@ class HandwrittenBinary:
         n = len(x)
         np.matmul(x, w1, out=h)
         h += b1
-        np.greater(h, 0, out=self.mask)
         np.maximum(h, 0, out=h)
         np.matmul(h, w2, out=p)
         p += b2
@@ -60,16 +61,16 @@ class HandwrittenBinary:
             np.equal(self.hit, y, out=self.hit)
             hits = float(np.count_nonzero(self.hit)) / n
         np.subtract(p, y, out=d)
-        d /= n
+        d *= self.scale
         np.matmul(h.T, d, out=self.gw2)
         np.add.reduce(d, axis=0, out=self.gb2)
-        np.matmul(d, w2.T, out=dh)
+        np.multiply(d, self.w2_row, out=dh)  # an outer product: cheaper than a matmul of that shape
+        np.sign(h, out=self.mask)  # as float: a bool would be converted at each product
         dh *= self.mask
         np.matmul(x.T, dh, out=self.gw1)
         np.add.reduce(dh, axis=0, out=self.gb1)
         for w, g in ((w1, self.gw1), (b1, self.gb1), (w2, self.gw2), (b2, self.gb2)):
-            g *= self.rate
-            w -= g
+            w -= g  # the gradients carry the rate: it is in `scale`
         return loss, hits
 
 
