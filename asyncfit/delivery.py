@@ -42,6 +42,9 @@ __all__ = ["HELD", "Delivery"]
 HELD = (5.0, 30.0, 300.0)
 """A gate that has held its event for so many seconds is logged, with where its handler is suspended."""
 
+PAST = 1000
+"""Of so many subscribers that are gone `run.subscribers` still has the figures."""
+
 BOUNDARY = (TrainBegin, EpochBegin, ValidationBegin, ValidationEnd, EpochEnd)
 
 _logger = logging.getLogger("asyncfit")
@@ -96,6 +99,10 @@ class Delivery:
         if subscription in self._order:
             self._order.remove(subscription)
             self._past.append(subscription)
+            if len(self._past) > PAST:  # a service streams a long run to many, one after the other
+                oldest = self._past.pop(0)
+                self._boxes.pop(oldest, None)
+                self._streams.pop(oldest, None)
         self._changed()
         if not self._over:
             self._owner.listen(self.interest())

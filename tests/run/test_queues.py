@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import asyncfit as af
-from asyncfit import mailbox
+from asyncfit import delivery, mailbox
 from asyncfit.testing import LoopbackExecutor
 
 from .helpers import Gate, Linear, fit, kinds, nothing_left, until, whole
@@ -479,3 +479,14 @@ async def test_a_stream_of_a_paused_run_waits() -> None:
         run.resume()
         assert isinstance(await anext(stream), af.RunResumed)
         run.stop()
+
+
+@pytest.mark.anyio
+async def test_streams_that_come_and_go_leave_no_more_than_their_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "PAST", 20)
+    async with fit(epochs=3) as run:
+        for _ in range(100):
+            async with run.events(af.EpochEnd):
+                pass
+        assert len(run.subscribers) == 20
+        assert len(run._delivery._boxes) == len(run._delivery._streams) == 20
