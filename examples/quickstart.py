@@ -59,9 +59,9 @@ class GoodEnough(af.Callback):
 
 
 async def main(directory: Path) -> None:
-    digits = np.load(DATA)
-    x = digits["images"].reshape(-1, 784) / np.float32(255)
-    y = digits["labels"]
+    with np.load(DATA) as digits:
+        x = digits["images"].reshape(-1, 784) / np.float32(255)
+        y = digits["labels"]
 
     model = af.Sequential(
         [

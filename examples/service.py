@@ -33,8 +33,8 @@ class Trainer:
     """The model, its data and its runs. One model, so one run at a time."""
 
     def __init__(self) -> None:
-        digits = np.load(DATA)
-        self.x, self.y = digits["images"].reshape(-1, 784) / np.float32(255), digits["labels"]
+        with np.load(DATA) as digits:
+            self.x, self.y = digits["images"].reshape(-1, 784) / np.float32(255), digits["labels"]
         self.model = af.Sequential(
             [layers.Input((784,)), layers.Dense(64, activation="relu"), layers.Dense(10, activation="softmax")], seed=1
         )

@@ -15,8 +15,8 @@ DATA = Path(__file__).parent / "data" / "mnist10k.npz"
 
 
 async def main() -> None:
-    digits = np.load(DATA)
-    x, y = digits["images"].reshape(-1, 784) / np.float32(255), digits["labels"]
+    with np.load(DATA) as digits:
+        x, y = digits["images"].reshape(-1, 784) / np.float32(255), digits["labels"]
 
     model = af.Sequential([layers.Input((784,)), layers.Dense(64, activation="relu"), layers.Dense(10)], seed=3)
     loss = losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -17,8 +17,8 @@ DATA = Path(__file__).parent.parent / "examples" / "data" / "mnist10k.npz"
 @pytest.mark.slow
 def test_digits_are_told_apart_within_ten_epochs() -> None:
     """A 784-256-128-10 network passes 95 % on digits that it has not seen, while a ticker runs beside it."""
-    digits = np.load(DATA)
-    x, y = digits["images"].reshape(-1, 784) / np.float32(255), digits["labels"]
+    with np.load(DATA) as digits:
+        x, y = digits["images"].reshape(-1, 784) / np.float32(255), digits["labels"]
 
     async def main() -> tuple[af.History, int]:
         model = af.Sequential(

@@ -34,8 +34,8 @@ async def idle(seconds: float) -> list[float]:
 
 
 async def training() -> tuple[list[float], af.History, float]:
-    digits = np.load(DATA)
-    x, y = digits["images"].reshape(-1, 784) / np.float32(255), digits["labels"]
+    with np.load(DATA) as digits:
+        x, y = digits["images"].reshape(-1, 784) / np.float32(255), digits["labels"]
     model = af.Sequential(
         [
             layers.Input((784,)),
