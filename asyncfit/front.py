@@ -93,10 +93,6 @@ class Front:
     def _trainable(self) -> Trainable:
         raise NotImplementedError
 
-    def _clone_with(self, state: State) -> Trainable:
-        """Another trainable of the same kind with this state, for reading; may share what is never written to."""
-        raise NotImplementedError
-
     def _reader(self) -> StateReader:
         """What makes use of the states of the next run, also long after it."""
         return self  # type: ignore[return-value]
