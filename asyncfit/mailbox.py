@@ -74,7 +74,7 @@ class Gate:
     """An event whose handler somebody waits for.
 
     Attributes:
-        event: what is delivered; None for a marker, which only tells when the queue has come so far.
+        event: what is delivered.
         held: the mailboxes that must be done with the event first, None when it may be delivered.
         answered: whether `done` has been called.
     """
@@ -83,7 +83,7 @@ class Gate:
 
     def __init__(
         self,
-        event: Event | None,
+        event: Event,
         done: Callable[[Mailbox, BaseException | None], None],
         held: Collection[Mailbox] | None = None,
     ) -> None:
@@ -217,10 +217,6 @@ class Mailbox:
             return None
         return gate
 
-    def put_marker(self, reached: Callable[[Mailbox, BaseException | None], None]) -> Gate | None:
-        """Call `reached` once when everything queued so far has been dealt with; None if the mailbox is closed."""
-        return None if self.is_closed else self._append(Gate(None, reached))
-
     def proceed(self, gate: Gate) -> None:
         """Let a held gate go."""
         gate.held = None
@@ -237,7 +233,7 @@ class Mailbox:
         for entry in self._kept:
             if entry[1] is gate:
                 self._kept.remove(entry)
-                self._cancelled += gate.event is not None
+                self._cancelled += 1
                 self._answer(gate, None)
                 self._wake()
                 self._next_turn()
@@ -312,7 +308,7 @@ class Mailbox:
 
     def __len__(self) -> int:
         """How many events wait."""
-        return len(self._lossy) + sum(not isinstance(item, Gate) or item.event is not None for _, item in self._kept)
+        return len(self._lossy) + len(self._kept)
 
     @property
     def has_room(self) -> bool:
@@ -544,12 +540,7 @@ class Mailbox:
     async def _deliver(self, item: Item, *, blocking: bool = False) -> None:
         """Deliver one item, of whatever sort. With `blocking` it never suspends: the caller runs no loop."""
         gate = item if isinstance(item, Gate) else None
-        event = gate.event if gate is not None else item
-        if event is None:
-            assert gate is not None
-            self._answer(gate, None)
-            return
-        assert isinstance(event, Event)
+        event = item.event if isinstance(item, Gate) else item
         hook = self.subscription.handler_for(event.__class__)
         assert hook is not None, f"{self.name} does not get {event.type}"
         if not hook.thread:
@@ -689,21 +680,18 @@ class Mailbox:
 
     def hand_over(self) -> Event | None:
         """The next event for a stream, None if none waits. A gate is in hand until `put_down`."""
-        while (item := self._take()) is not None:
-            event = item.event if isinstance(item, Gate) else item
-            if event is None:
-                assert isinstance(item, Gate)
-                self._answer(item, None)
-                continue
-            self._max_lag = max(self._max_lag, time.time() - event.time)
-            if isinstance(item, Gate):
-                self._item, self._started = item, clock()
-            else:
-                self._delivered += 1
-                self._rest()
-            return event
-        self._rest()
-        return None
+        item = self._take()
+        if item is None:
+            self._rest()
+            return None
+        event = item.event if isinstance(item, Gate) else item
+        self._max_lag = max(self._max_lag, time.time() - event.time)
+        if isinstance(item, Gate):
+            self._item, self._started = item, clock()
+        else:
+            self._delivered += 1
+            self._rest()
+        return event
 
     def put_down(self, seconds: float) -> None:
         """The consumer of the stream is done with what it was handed, after so many seconds."""

@@ -98,25 +98,6 @@ async def test_a_callback_loses_nothing_and_says_when_the_source_should_wait() -
 
 
 @pytest.mark.anyio
-async def test_a_marker_is_reached_behind_what_was_queued() -> None:
-    got: list[Any] = []
-    mailbox = Mailbox(subscription(got.append, BatchEnd), Home())
-    mailbox.put(batch(0))
-    mailbox.put_marker(lambda m, error: got.append("marker"))
-    mailbox.put(batch(1))
-    async with running(mailbox):
-        pass
-    assert [getattr(item, "step", item) for item in got] == [0, "marker", 1]
-    assert mailbox.statistics().delivered == 2
-    answered: list[Any] = []
-    other = Mailbox(subscription(print), Home())
-    other.put_marker(lambda m, error: answered.append(error))
-    other.close()
-    assert answered == [None]
-    assert other.put_marker(lambda m, error: None) is None
-
-
-@pytest.mark.anyio
 async def test_what_a_handler_raises_goes_to_the_gate_or_to_the_home_and_the_pump_goes_on() -> None:
     home, answers = Home(), list[Any]()
 
