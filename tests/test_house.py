@@ -17,7 +17,7 @@ import asyncfit
 ROOT = Path(asyncfit.__file__).parent
 
 ORDER = """
-    errors names machine signals jobs events
+    errors names extras machine signals jobs events
     tasks subscriptions mailbox streams bus callback
     nn layers losses metrics optimizers initializers activations
     data checkpoints formats protocol
@@ -25,6 +25,7 @@ ORDER = """
     executors inline_port delivery
     history run fit front trainer testing
     news modelfile reading sequential
+    callbacks
     __init__
 """.split()
 """From the ground up: each may import only from what stands before it, a folder also from itself."""
