@@ -442,7 +442,8 @@ class TrainBegin(Event, _HasModel, _Steers):
 
     Attributes:
         params: epochs, initial_epoch, steps (batches an epoch), batch_size, samples, validation_samples, executor,
-            lookahead, blas, kernels, threads, state_bytes (size of the state), trainable (its class's name).
+            lookahead, blas, kernels, threads, state_bytes (size of the state), trainable (its class's name); of a
+            `Sequential` also metrics: their keys in logs, each with "min", "max" or None for what is better.
     """
 
     params: Mapping[str, Any]

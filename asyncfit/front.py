@@ -218,6 +218,7 @@ class Front:
                 **blas(),
                 "state_bytes": state_bytes,
                 "trainable": type(trainable).__name__,
+                **_metrics(trainable),
             }
             return Work(
                 trainable=trainable,
@@ -266,6 +267,12 @@ def _executor(given: str | Executor) -> Executor:
     if not callable(getattr(given, "start", None)):
         raise TypeError(f"executor= takes {', '.join(map(repr, EXECUTORS))} or an executor, not {given!r}")
     return given
+
+
+def _metrics(trainable: Trainable) -> dict[str, Any]:
+    """The model's metrics, for `TrainBegin.params`; only our own models tell."""
+    directions: Mapping[str, str | None] | None = getattr(trainable, "metric_directions", None)
+    return {} if directions is None else {"metrics": dict(directions)}
 
 
 def _schedule(trainable: Trainable) -> str | None:

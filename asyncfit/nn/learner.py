@@ -172,6 +172,11 @@ class Learner:
         assert self.network.output_shape is not None
         return list(metrics_.choose(self.metrics, (1, *self.network.output_shape), tuple(y_shape)))
 
+    @property
+    def metric_directions(self) -> dict[str, metrics_.Direction | None]:
+        """By their keys in logs, whether less ("min") or more ("max") of each metric is better, as far as known."""
+        return metrics_.directions(self.metrics)
+
     # Batches
 
     def train_batch(self, x: Array, y: Array, sample_weight: Array | None = None) -> dict[str, float]:

@@ -15,6 +15,7 @@ from .accuracy import BinaryAccuracy as BinaryAccuracy
 from .accuracy import CategoricalAccuracy as CategoricalAccuracy
 from .accuracy import SparseCategoricalAccuracy as SparseCategoricalAccuracy
 from .accuracy import chosen_accuracy
+from .base import Direction as Direction
 from .base import Metric as Metric
 from .regression import MeanAbsoluteError as MeanAbsoluteError
 from .regression import MeanSquaredError as MeanSquaredError
@@ -23,6 +24,7 @@ __all__ = [
     "Accuracy",
     "BinaryAccuracy",
     "CategoricalAccuracy",
+    "Direction",
     "MeanAbsoluteError",
     "MeanSquaredError",
     "Metric",
@@ -30,6 +32,7 @@ __all__ = [
     "SparseCategoricalAccuracy",
     "choose",
     "config",
+    "directions",
     "get_all",
 ]
 
@@ -99,6 +102,18 @@ def choose(metrics: Iterable[Metric | str], output_shape: Shape, target_shape: S
         counts[metric.name] = times + 1
         chosen[f"{metric.name}_{times}" if times else metric.name] = metric
     return chosen
+
+
+def directions(metrics: Iterable[Metric | str]) -> dict[str, Direction | None]:
+    """By their keys in logs, whether less or more of each metric is better, as far as it is known."""
+    known: dict[str, Direction | None] = {}
+    counts: dict[str, int] = {}
+    for metric in metrics:
+        name, cls = (metric, Accuracy) if isinstance(metric, str) else (metric.name, type(metric))
+        times = counts.get(name, 0)
+        counts[name] = times + 1
+        known[f"{name}_{times}" if times else name] = cls.direction
+    return known
 
 
 def config(metric: Metric | str) -> str | dict[str, Any]:

@@ -23,6 +23,7 @@ class Accuracy(Metric):
     """
 
     default_name = "accuracy"
+    direction = "max"
 
     def bind(self, at: Outcome) -> Callable[[], float]:
         y, t, count = flat(at.y), flat(at.dense()), at.y.size
@@ -39,6 +40,7 @@ class BinaryAccuracy(Metric):
     """The share of outputs on the right side of `threshold`; one that lies on it counts as 0."""
 
     default_name = "binary_accuracy"
+    direction = "max"
 
     def __init__(self, name: str | None = None, threshold: float = 0.5) -> None:
         super().__init__(name)
@@ -64,6 +66,7 @@ class CategoricalAccuracy(Metric):
     """The share of predictions whose largest class is that of the target, with targets like the output."""
 
     default_name = "categorical_accuracy"
+    direction = "max"
 
     def bind(self, at: Outcome) -> Callable[[], float]:
         y, t, count = at.y, at.dense(), at.rows
@@ -81,6 +84,7 @@ class SparseCategoricalAccuracy(Metric):
     """The share of predictions whose largest class is the target, with class numbers as targets."""
 
     default_name = "sparse_categorical_accuracy"
+    direction = "max"
     sparse = True
 
     def bind(self, at: Outcome) -> Callable[[], float]:

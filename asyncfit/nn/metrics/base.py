@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from asyncfit.nn.naming import CheckedKeywords, plain_config
 from asyncfit.nn.outcome import Outcome
 
-__all__ = ["Metric"]
+__all__ = ["Direction", "Metric"]
+
+Direction = Literal["min", "max"]
 
 
 class Metric(CheckedKeywords):
@@ -19,10 +21,13 @@ class Metric(CheckedKeywords):
     Attributes:
         name: the key in logs.
         sparse: whether the targets are class numbers (True), arrays like the output (False), or either (None).
+        direction: whether less is better ("min") or more ("max"): what callbacks with `mode="auto"` go by. None if
+            nobody can tell.
     """
 
     default_name: ClassVar[str]
     sparse: ClassVar[bool | None] = False
+    direction: ClassVar[Direction | None] = None
 
     def __init__(self, name: str | None = None) -> None:
         self.name = name or self.default_name

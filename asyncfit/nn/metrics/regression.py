@@ -17,6 +17,7 @@ class MeanSquaredError(Metric):
     """(y − t)²."""
 
     default_name = "mean_squared_error"
+    direction = "min"
 
     def bind(self, at: Outcome) -> Callable[[], float]:
         y, t, count = flat(at.y), flat(at.dense()), at.y.size
@@ -33,6 +34,7 @@ class MeanAbsoluteError(Metric):
     """|y − t|."""
 
     default_name = "mean_absolute_error"
+    direction = "min"
 
     def bind(self, at: Outcome) -> Callable[[], float]:
         y, t, count = flat(at.y), flat(at.dense()), at.y.size
