@@ -114,6 +114,13 @@ class Callback:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` gave, before the run goes on."""
 
+    def on_event(self, event: Event) -> Awaitable[None] | None:
+        """Any event that no other hook of this callback is for, those of classes that are defined later included.
+
+        It only watches, whatever `gates` says: the run waits for the hooks of the events themselves.
+        """
+        return None
+
     def on_layer_created(self, event: LayerCreated) -> Awaitable[None] | None:
         """A layer was added to a model."""
         return None
@@ -240,7 +247,7 @@ def _inline(hook: Any, *, replayable: bool) -> Any:
 
 def _hooks() -> dict[str, type[Event]]:
     """Hook names and their events; users' own events are hooks too, once their class is known."""
-    return {f"on_{snake(kind.__name__)}": kind for kind in kinds_below(Event)}
+    return {f"on_{snake(kind.__name__)}": kind for kind in kinds_below(Event)} | {"on_event": Event}
 
 
 def _line(name: str) -> str:

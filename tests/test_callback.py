@@ -159,6 +159,27 @@ def test_users_own_events_have_hooks() -> None:
     assert hook.mode == "queued"
 
 
+def test_on_event_gets_what_has_no_hook_of_its_own_and_only_watches() -> None:
+    class All(Callback):
+        gates = "batch"
+
+        def on_event(self, event: Event) -> None: ...
+        async def on_epoch_end(self, event: EpochEnd) -> None: ...
+
+    subscription = subscription_of(All())
+
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Later(Event):
+        pass
+
+    found = {kind: subscription.handler_for(kind) for kind in (*BUILT_IN, Later)}
+    assert {kind: hook and hook.label for kind, hook in found.items()} == {
+        kind: "All.on_epoch_end" if kind is EpochEnd else "All.on_event" for kind in found
+    }
+    assert {kind for kind, hook in found.items() if hook is not None and hook.mode == "gate"} == {EpochEnd}
+    assert Callback().on_event(LayerCreated(layer=None, index=0)) is None
+
+
 def test_self_model_says_where_the_model_is() -> None:
     class Keras(Callback):
         def stop(self) -> None:
