@@ -22,6 +22,7 @@ import anyio.lowlevel
 
 from .events import Event, SubscriberFailed
 from .mailbox import Gate, Mailbox, clock, handling, would_wait_for
+from .roster import Entry, guarded, roster
 from .streams import EventStream, stream_subscription
 from .subscriptions import Hook, How, Options, StreamOptions, Subscription, event_kinds, handler_hook
 
@@ -496,9 +497,14 @@ class EventBus:
                 await self._watch_again.wait()
 
     def __repr__(self) -> str:
-        state = ", entered" if self._tasks is not None else ""
-        names = ", ".join(subscription.name for subscription in self.subscriptions)
-        return f"<EventBus: {names or 'no subscribers'}{state}>"
+        return guarded("EventBus", self._shown)
+
+    def _shown(self) -> str:
+        entries = [Entry(subscription, subscription.statistics()) for subscription in self.subscriptions]
+        told = [f"{len(entries) or 'no'} subscriber{'s' if len(entries) != 1 else ''}"]
+        told += ["entered"] if self._tasks is not None else []
+        told += [f"in {len(self._listeners)} run{'s' if len(self._listeners) > 1 else ''}"] if self._listeners else []
+        return roster(f"EventBus: {', '.join(told)}", entries)
 
 
 class _Publication:

@@ -33,6 +33,7 @@ from .events import (
 from .inline_port import Inline
 from .mailbox import Mailbox, clock
 from .protocol import Decision, Interest
+from .roster import Entry
 from .streams import EventStream
 from .subscriptions import SubscriberStats, Subscription
 from .tasks import take_back, was_interrupted
@@ -174,11 +175,15 @@ class Delivery:
         """One entry for each that is or was subscribed in this run."""
         return [self._statistics(subscription) for subscription in (*self._order, *self._past)]
 
+    def entries(self) -> list[Entry]:
+        """The same with who it is: those that are gone last."""
+        here, gone = tuple(self._order), tuple(self._past)
+        return [Entry(s, self._statistics(s), place >= len(here)) for place, s in enumerate((*here, *gone))]
+
     def _statistics(self, subscription: Subscription) -> SubscriberStats:
         box, inline = self._boxes.get(subscription), self.inline.statistics(subscription)
-        if box is None:
-            assert inline is not None
-            return inline
+        if box is None:  # neither, when another thread asks while it comes or goes
+            return inline or SubscriberStats(name=subscription.name, mode=subscription.mode)
         return box.statistics() if inline is None else box.statistics() + inline
 
     # --- what the ledger wants ---------------------------------------------------------------------------------------

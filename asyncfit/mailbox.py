@@ -351,12 +351,11 @@ class Mailbox:
         return suspended_at(self._awaited)
 
     def statistics(self) -> SubscriberStats:
-        """The figures of this mailbox."""
-        items: list[Item] = [event for _, event in self._lossy]
-        items += [item for _, item in self._kept]
-        queued = len(self)
-        if self._item is not None:
-            items.append(self._item)
+        """The figures of this mailbox, also from another thread."""
+        queued, in_hand = len(self), self._item
+        waiting: list[tuple[int, Item]] = list(self._lossy)  # in one step: the loop may change it meanwhile
+        waiting += list(self._kept)
+        items = [item for _, item in waiting] + ([] if in_hand is None else [in_hand])
         events = [item.event if isinstance(item, Gate) else item for item in items]
         return SubscriberStats(
             name=self.name,

@@ -42,6 +42,7 @@ from .history import History, Progress
 from .ledger import Ledger
 from .mailbox import Mailbox, handling
 from .protocol import Command, Decision, Pause, State, StopAsked, Update
+from .roster import Entry, guarded, roster
 from .signals import Signal
 from .snapshot import Snapshot, StateReader
 from .streams import EventStream, stream_subscription
@@ -371,14 +372,21 @@ class Run:
         self._delivery.unsubscribed(subscription)
 
     def __repr__(self) -> str:
+        return guarded(f"Run {self.id}", lambda: self._shown(self._delivery.entries()))
+
+    def _shown(self, entries: list[Entry]) -> str:
+        there = sum(not entry.gone for entry in entries)
+        many = f"{there} subscriber{'s' if there != 1 else ''}"
+        return roster(f"Run {self.id}: {self._state()}, {many}", entries)
+
+    def _state(self) -> str:
+        """Where it is, in a few words."""
         if self._over:
-            state = f"{self.outcome or 'not begun'} at step {self._ledger.step}"
-        elif self._worker is None:
-            state = "starting"
-        else:
-            at = self._worker.progress
-            state = f"{'paused, ' if self._paused else ''}epoch {at.epoch + 1}/{self._epochs}, step {at.step}"
-        return f"<Run {self.id}: {state}, {len(self._delivery.statistics())} subscribers>"
+            return f"{self.outcome or 'not begun'} at step {self._ledger.step}"
+        if self._worker is None:
+            return "starting"
+        at = self._worker.progress
+        return f"{'paused, ' if self._paused else ''}epoch {at.epoch + 1}/{self._epochs}, step {at.step}"
 
     # --- between ledger, worker and delivery -------------------------------------------------------------------------
 

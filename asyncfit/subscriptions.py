@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Union, get_args
 
 from .events import Event, kinds_below
 from .names import nearest, unknown
+from .roster import figures, guarded, line
 
 if TYPE_CHECKING:
     from .mailbox import Mailbox
@@ -462,7 +463,7 @@ class Subscription:
     def statistics(self) -> SubscriberStats:
         """What became of its events so far, in all places together."""
         total = self._past
-        for mailbox in self.mailboxes:
+        for mailbox in list(self.mailboxes):
             total = total + mailbox.statistics()
         return total
 
@@ -477,13 +478,17 @@ class Subscription:
             self._past = self._past + mailbox.statistics()
 
     def __repr__(self) -> str:
-        kinds = ", ".join(kind.__name__ for kind in self.kinds)
-        changed = [
-            f"{f.name}={getattr(self.how, f.name)!r}"
-            for f in fields(self.how)
-            if f.name not in ("gate", "inline", "name", "where") and getattr(self.how, f.name) != f.default
-        ]
-        if self.how.where is not None:
-            changed.append(f"where={_label(self.how.where)}")
-        state = ", cancelled" if self._cancelled else ""
-        return f"<Subscription {self.name}: {', '.join([kinds, self.mode, *changed])}{state}>"
+        def told() -> str:
+            kinds = ", ".join(kind.__name__ for kind in self.kinds)
+            changed = [
+                f"{f.name}={getattr(self.how, f.name)!r}"
+                for f in fields(self.how)
+                if f.name not in ("gate", "inline", "name", "where") and getattr(self.how, f.name) != f.default
+            ]
+            if self.how.where is not None:
+                changed.append(f"where={line(_label(self.how.where))}")
+            state = ", cancelled" if self._cancelled else ""
+            wanted = ", ".join([kinds, self.mode, *changed])
+            return f"<Subscription {line(self.name, 80)}: {wanted}; {', '.join(figures(self.statistics()))}{state}>"
+
+        return guarded("Subscription", told)

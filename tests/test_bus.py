@@ -983,8 +983,8 @@ def test_a_listener_hears_of_subscriptions_that_come_and_go() -> None:
 def test_reprs_can_be_read() -> None:
     bus = EventBus()
     subscription = bus.subscribe(BatchEnd, EpochEnd, print, every=10, gate=True, name="report")
-    assert repr(subscription) == "<Subscription report: BatchEnd, EpochEnd, gate, every=10>"
-    assert repr(bus) == "<EventBus: report>"
+    assert repr(subscription) == "<Subscription report: BatchEnd, EpochEnd, gate, every=10; 0 delivered>"
+    assert repr(bus) == "<EventBus: 1 subscriber>\n  report  gate  BatchEnd, EpochEnd every=10  0 delivered"
     subscription.cancel()
     assert repr(subscription).endswith("cancelled>")
     assert repr(bus) == "<EventBus: no subscribers>"

@@ -18,7 +18,7 @@ ROOT = Path(asyncfit.__file__).parent
 
 ORDER = """
     errors names extras machine signals jobs events
-    tasks subscriptions mailbox streams bus callback
+    tasks roster subscriptions mailbox streams bus callback
     nn layers losses metrics optimizers initializers activations
     data checkpoints formats protocol
     snapshot control compute ledger
