@@ -1,3 +1,5 @@
 """The callbacks that people know, under the names that they know: `from asyncfit.callbacks import EarlyStopping`."""
 
-__all__: list[str] = []
+from .loggers import CSVLogger as CSVLogger
+
+__all__ = ["CSVLogger"]

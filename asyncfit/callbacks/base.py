@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, ClassVar
 
 from ..callback import Callback
@@ -48,11 +48,12 @@ class StatefulCallback(Callback):
     def reset(self) -> None:
         """Forget all that earlier runs brought."""
 
-    def on_train_begin(self, event: TrainBegin) -> None:
+    def on_train_begin(self, event: TrainBegin) -> Awaitable[None] | None:
         """A subclass that has a `on_train_begin` of its own calls this first."""
         if not self._loaded:
             self.reset()
         self._loaded = False
+        return None
 
     def state_dict(self) -> dict[str, Any]:
         """What it has to remember, in numbers, text and arrays."""

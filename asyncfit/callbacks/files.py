@@ -1,0 +1,95 @@
+"""Files that loggers add to: opened for each addition and closed again, so that none is left open however a run ends.
+
+Plain functions, to be called through `off_loop`. An addition is whole or is not there, but for a crash of the machine.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from typing import TypeVar, TypeVarTuple
+
+import anyio
+import anyio.to_thread
+
+from ..errors import InvalidInput
+
+__all__ = ["add", "checked_file", "end_line", "off_loop", "start"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+async def off_loop(work: Callable[[*Ts], T], *args: *Ts) -> T:
+    """`work(*args)` in a thread, however many the program keeps busy; a cancellation waits until it is done."""
+    return await anyio.to_thread.run_sync(work, *args, limiter=anyio.CapacityLimiter(1))
+
+
+def checked_file(what: str, filename: str | os.PathLike[str]) -> str:
+    """The name of a file that can be written, as far as that shows before a run."""
+    try:
+        name = os.fspath(filename)
+    except TypeError:
+        raise TypeError(f"{what} takes the path of a file, not {filename!r}") from None
+    if not isinstance(name, str):
+        raise TypeError(f"{what} takes a path of text, not of bytes: {name!r}")
+    if not name or "\0" in name:
+        raise InvalidInput(f"{what}: {name!r} is no path of a file")
+    if os.path.isdir(name):
+        raise InvalidInput(f"{what}: {name} is a directory; give the path of a file")
+    return name
+
+
+def start(name: str, *, keep: bool) -> int:
+    """Make the file, or empty it unless it is to be kept; the number of bytes that are in it."""
+    raw = _open(name, 0 if keep else os.O_TRUNC)
+    try:
+        return os.fstat(raw).st_size
+    finally:
+        os.close(raw)
+
+
+def end_line(name: str, end: bytes) -> int:
+    """Put `end` behind a last line that a crash has torn, so that the next one stands alone; the file's size then."""
+    with open(name, "rb") as file:
+        size = file.seek(0, os.SEEK_END) if file.seekable() else 0
+        if not size:
+            return 0
+        file.seek(-1, os.SEEK_END)
+        whole = file.read() == b"\n"
+    return size if whole else add(name, end)
+
+
+def add(name: str, data: bytes) -> int:
+    """Add `data` to the end of the file, all or nothing; the number of bytes that are in it then.
+
+    Raises:
+        OSError: it was not added, and names the file.
+    """
+    raw = _open(name, 0)
+    try:
+        before = os.fstat(raw)
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[os.write(raw, left) :]
+        except BaseException:
+            if stat.S_ISREG(before.st_mode):
+                os.ftruncate(raw, before.st_size)
+            raise
+        return before.st_size + len(data)
+    except OSError as error:
+        error.filename = name
+        raise
+    finally:
+        os.close(raw)
+
+
+def _open(name: str, how: int) -> int:
+    try:
+        return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | how, 0o666)
+    except FileNotFoundError:
+        folder = os.path.dirname(name)
+        raise FileNotFoundError(errno.ENOENT, f"the directory {folder} does not exist; create it first", name) from None

@@ -1,0 +1,125 @@
+"""`CSVLogger`: a line for each epoch. `JSONLinesLogger`: a line for each event."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import logging
+import os
+from collections.abc import Iterable
+
+import numpy as np
+
+from ..errors import InvalidInput
+from ..events import EpochEnd, TrainBegin
+from .base import StatefulCallback
+from .files import add, checked_file, end_line, off_loop, start
+
+__all__ = ["CSVLogger"]
+
+_logger = logging.getLogger("asyncfit")
+
+
+class CSVLogger(StatefulCallback):
+    """Writes each epoch's logs to a file, as Keras's `CSVLogger` does, to the byte.
+
+    The columns are `epoch` (from 0) and the names in the first epoch's logs, sorted (`learning_rate` is always one of
+    them); if none of these belongs to a validation, each appears again with `val_` in front. A value that is missing
+    is `NA`; names that appear later are left out. An epoch that a stop cut short has its row too, without validation.
+
+    A row is in the file when its epoch's event has been dealt with, and rows are whole however the run ends. A resumed
+    run goes on in the same file: what the interrupted run wrote after the checkpoint gives way.
+
+    Args:
+        filename: of the file. Its directory must exist.
+        separator: between values, one character.
+        append: keep what is in the file and go on behind it; the header is left out if something is there.
+        name: what statistics and messages call it.
+    """
+
+    gates = "none"
+    keeps = ("header", "position", "epoch")
+    header: str | None
+    position: int
+    epoch: int
+
+    def __init__(
+        self,
+        filename: str | os.PathLike[str],
+        separator: str = ",",
+        append: bool = False,
+        *,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name=name)
+        self.filename = checked_file(f"{self.label}(filename=…)", filename)
+        if not isinstance(separator, str) or len(separator) != 1 or separator in '"\r\n':  # type: ignore[redundant-expr]
+            raise InvalidInput(f"{self.label}(separator=…) is one character, no quote or line break, not {separator!r}")
+        self.separator = separator
+        self.append = append
+        self._header_due = True
+
+    def reset(self) -> None:
+        self.header = None  # as it stands in the file; None before the first row
+        self.position = 0  # where the row of the last complete epoch ends
+        self.epoch = -1  # that epoch's number
+
+    async def on_train_begin(self, event: TrainBegin) -> None:
+        resumed = self._loaded
+        super().on_train_begin(event)
+        await off_loop(self._start, resumed)
+
+    async def on_epoch_end(self, event: EpochEnd) -> None:
+        await off_loop(self._add, event)
+
+    # --- in a thread -------------------------------------------------------------------------------------------------
+
+    def _start(self, resumed: bool) -> None:
+        size = start(self.filename, keep=self.append or resumed)
+        if resumed and self.position < size and self._ours_behind():
+            os.truncate(self.filename, self.position)
+            size = self.position
+        size = end_line(self.filename, b"\r\n")
+        self._header_due = not size
+        self.position = size
+
+    def _ours_behind(self) -> bool:
+        """Whether all that was written since the state was kept are rows of the epochs that are trained again."""
+        with open(self.filename, "rb") as file:
+            file.seek(self.position)
+            lines = file.read().split(b"\n")[:-1]  # what is behind the last line's end was torn
+        if self.header is None and lines and lines[0].startswith(b"epoch"):
+            del lines[0]
+        epochs = [line.split(self.separator.encode(), 1)[0] for line in lines]
+        if not all(epoch.isdigit() for epoch in epochs):
+            return False
+        return all(one < two for one, two in itertools.pairwise([self.epoch, *map(int, epochs)]))
+
+    def _add(self, event: EpochEnd) -> None:
+        if self.header is None:
+            names = sorted(event.logs)
+            if not any(name.startswith("val_") for name in names):
+                names += [f"val_{name}" for name in names]
+            columns = ["epoch", *names]
+        else:
+            columns = next(csv.reader([self.header], delimiter=self.separator))
+        values = {"epoch": event.epoch} | {name: _cell(event.logs.get(name, "NA")) for name in columns[1:]}
+        header = self._line(columns) if self.header is None else self.header
+        text = header * self._header_due + self._line([values[name] for name in columns])
+        position = add(self.filename, text.encode())
+        self.header, self._header_due = header, False
+        if event.complete:
+            self.position, self.epoch = position, event.epoch
+
+    def _line(self, cells: Iterable[object]) -> str:
+        text = io.StringIO(newline="")
+        csv.writer(text, delimiter=self.separator).writerow(cells)
+        return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    """A sequence becomes one cell; all else is written as its `str`."""
+    if isinstance(value, str) or not isinstance(value, Iterable) or (isinstance(value, np.ndarray) and not value.ndim):
+        return value
+    return f'"[{", ".join(str(item) for item in value)}]"'
