@@ -84,6 +84,8 @@ class Callback:
             hooks as well) or "none" (it only watches).
         order: gates of one event run in groups by this number, lowest first; a later group sees the logs that the
             groups before it added.
+        every: of the batches only the n-th, 2n-th and so on reach the batch hooks, counted by `step` from the run's
+            beginning. The other hooks get all their events.
         thread: run plain hooks in a thread.
         timeout: seconds that one hook may take.
         on_error: "raise" (the run fails), "log" or "detach" (log, and cancel this callback).
@@ -92,6 +94,7 @@ class Callback:
 
     gates: Literal["epoch", "batch", "none"] = "epoch"
     order: int = 0
+    every: int = 1
     thread: bool = False
     timeout: float | None = None
     on_error: OnError = "raise"
@@ -339,7 +342,7 @@ def subscription_of(callback: object) -> Subscription:
     label = callback.name or owner.__name__
     if callback.gates not in ("epoch", "batch", "none"):
         raise ValueError(f"{label}.gates={callback.gates!r} is unknown; choose 'epoch', 'batch' or 'none'")
-    options = {key: getattr(callback, key) for key in ("order", "thread", "timeout", "on_error")}
+    options = {key: getattr(callback, key) for key in ("order", "every", "thread", "timeout", "on_error")}
     how = How.of(label, {**options, "overflow": "block", "buffer": MOST_LOSSLESS, "name": label})
     hooks: dict[type[Event], Hook] = {}
     for name, kind in _hooks().items():
@@ -351,7 +354,7 @@ def subscription_of(callback: object) -> Subscription:
             found = found or other
         if found is not None:
             hooks[kind] = _hook(callback, found, kind, f"{label}.{name}")
-    return Subscription(hooks, how, label, source=callback)
+    return Subscription(hooks, how, label, source=callback, only_batches=True)
 
 
 def _overridden(callback: Callback, name: str) -> Callable[[Any], Any] | None:

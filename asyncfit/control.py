@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, SupportsFloat
 
 from .errors import GateReleased, InvalidInput
-from .events import Event
-from .mailbox import handling
+from .events import CheckpointFailed, CheckpointSaved, Event
+from .mailbox import Mailbox, handling
 from .protocol import Decision, Interest, StopAsked, Update
 from .snapshot import Snapshot
 
-__all__ = ["GateControl", "LateControl", "Owner", "checked_rate", "checked_reason", "named"]
+__all__ = ["GateControl", "LateControl", "Owner", "checked_event", "checked_rate", "checked_reason", "named"]
 
 
 LARGEST = 3.4e38
@@ -33,6 +33,19 @@ def checked_rate(value: object) -> float:
     if isinstance(value, bool | str) or not 0 <= rate <= LARGEST:
         raise InvalidInput(f"a learning rate is a finite number of at least 0 and at most {LARGEST:.1e}, not {value!r}")
     return rate
+
+
+ANYBODYS = (CheckpointSaved, CheckpointFailed)
+"""Events of asyncfit's own that anybody may publish: anybody may write files."""
+
+
+def checked_event(what: str, event: object) -> Event:
+    """What a user may publish in a run: an event of a class of their own, or one of `ANYBODYS`."""
+    if not isinstance(event, Event):
+        raise TypeError(f"{what} takes an event, not {event!r}")
+    if type(event).__module__ == Event.__module__ and not isinstance(event, ANYBODYS):
+        raise TypeError(f"{event.type} is published by the run itself; subclass af.Event for events of your own")
+    return event
 
 
 def checked_reason(reason: object) -> str:
@@ -55,12 +68,23 @@ def _checked_logs(logs: Mapping[str, object]) -> dict[str, float]:
 class LateControl:
     """For those who hold no gate: a stop is a request from outside, and nothing else is possible."""
 
-    def __init__(self, stop: Callable[[StopAsked], None]) -> None:
-        self._stop = stop
+    def __init__(
+        self,
+        stop: Callable[[StopAsked], None],
+        publish: Callable[[Event], None],
+        start_soon: Callable[[Callable[..., Awaitable[object]], tuple[Any, ...], Mailbox | None], None],
+    ) -> None:
+        self._stop, self._publish, self._start_soon = stop, publish, start_soon
 
     def stop(self, reason: str, resumable: bool) -> None:
         mailbox = handling.get()
         self._stop(StopAsked("run" if mailbox is None else mailbox.name, checked_reason(reason), bool(resumable)))
+
+    def publish(self, event: Event) -> None:
+        self._publish(event)
+
+    def start_soon(self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
+        self._start_soon(function, args, handling.get())
 
     def _refuse(self, what: str) -> GateReleased:
         return GateReleased(
@@ -129,6 +153,12 @@ class GateControl:
         if self.released:
             self._late.add_logs(logs)
         self.decision.logs.update(checked)
+
+    def publish(self, event: Event) -> None:
+        self._late.publish(event)
+
+    def start_soon(self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
+        self._late.start_soon(function, args)
 
     def _state_of(self, snapshot: Any, what: str) -> Update:
         if not isinstance(snapshot, Snapshot):

@@ -22,9 +22,21 @@ import math
 import os
 import pickle
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Protocol, Self, SupportsFloat, TypeVar, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    NoReturn,
+    Protocol,
+    Self,
+    SupportsFloat,
+    TypeVar,
+    TypeVarTuple,
+    cast,
+)
 
 from .errors import AsyncFitError, DetachedEvent, InvalidInput
 from .names import unknown
@@ -58,6 +70,7 @@ __all__ = [
 ]
 
 E = TypeVar("E", bound="Event")
+Ts = TypeVarTuple("Ts")
 Outcome = Literal["completed", "stopped", "cancelled", "failed"]
 
 
@@ -176,6 +189,8 @@ class Control(Protocol):
     def set_weights(self, snapshot: Any) -> None: ...
     def restore_at_end(self, snapshot: Any) -> None: ...
     def add_logs(self, logs: Mapping[str, SupportsFloat]) -> None: ...
+    def publish(self, event: Event) -> None: ...
+    def start_soon(self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None: ...
 
 
 class _Attached:
@@ -251,6 +266,32 @@ class Event(_Attached):
             return hash((self.__class__, self.time))
         return hash((self.run_id, self.seq))
 
+    def publish(self, event: Event) -> None:
+        """Publish an event of your own in this event's run, where it gets its number. From any thread.
+
+        Of the events that asyncfit defines `CheckpointSaved` and `CheckpointFailed` may be published by anybody, for
+        anybody may write files.
+
+        Raises:
+            DetachedEvent: there is no run, or it has come to its `TrainEnd`, behind which nothing comes. A handler
+                that nobody waits for may be that late; a gate never is.
+        """
+        self._controlled("publish()").publish(event)
+
+    def start_soon(self, function: Callable[[*Ts], Awaitable[object]], *args: *Ts) -> None:
+        """Run `await function(*args)` in a task of the run, and wait for it no sooner than at the run's end.
+
+        For work that no decision depends on, such as writing a file, while training goes on. The run ends when all of
+        it is done, and `TrainEnd` comes after whatever it publishes. At a normal end it may take as long as it needs;
+        after a cancellation or failure it has half of the run's `grace`, then it is cancelled. What it raises acts as
+        if the handler had raised it (`on_error`). From any thread.
+
+        Raises:
+            TypeError: `function` is not async.
+            DetachedEvent: there is no run, or it has come to its `TrainEnd`.
+        """
+        self._controlled("start_soon()").start_soon(function, args)
+
     def to_dict(self) -> dict[str, Any]:
         """The event in plain JSON types, with "type"; `Event.from_dict` reads it back exactly.
 
@@ -304,6 +345,8 @@ class Event(_Attached):
 
     def _controlled(self, what: str) -> Control:
         control: Control | None = getattr(self, "_control", None)
+        if control is None and self.run_id is not None and isinstance(self, TrainEnd):
+            raise DetachedEvent(f"nothing of run {self.run_id} comes after its TrainEnd, so {what} has no effect")
         if control is None:
             raise DetachedEvent(f"{self.type} {self.id!r} belongs to no live run, so {what} has no effect")
         return control

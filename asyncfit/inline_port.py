@@ -71,7 +71,7 @@ class _InlineSubscriber:
 
     def __init__(self, subscription: Subscription) -> None:
         self.subscription = subscription
-        self.filter = Filter.of(subscription.how)
+        self.filter = Filter.of(subscription.how, subscription.only_batches)
         self.context = contextvars.copy_context()
         self.delivered = 0
         self.errors = 0

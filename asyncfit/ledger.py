@@ -134,6 +134,7 @@ class Ledger:
 
         self.begun = False  # TrainBegin was published or asked
         self.compute_ended = False
+        self.closed = False  # TrainEnd was made: nothing comes after it
         self.ended = False  # TrainEnd was published
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None
@@ -441,19 +442,25 @@ class Ledger:
         self._held.clear()
         self._todo.clear()
 
-    def _take_end(self, report: Any) -> None:
+    def compute_over(self, report: Ended) -> None:
+        """Compute has ended: the state is final. `report` itself may come later, and brings `TrainEnd`."""
+        if self.compute_ended:
+            return
         self.step, self.epoch = report.step, report.epoch
         self.compute_ended = True
+        if report.error is None and self._restore is not None:
+            self._fact_weights(self._restore)
+        self._flush()
+        self.newest = None if report.state is None else self._view(report.state, report.step, report.epoch)
+        self._reply(self.newest)
+
+    def _take_end(self, report: Ended) -> None:
+        self.compute_over(report)
         if report.error is not None and self.error is None:
             self.outcome, self.error = "failed", report.error
         elif report.error is not None:
             self.errors.append(report.error)
-        elif self._restore is not None:
-            self._fact_weights(self._restore)
-        self._flush()
-        final = None if report.state is None else self._view(report.state, report.step, report.epoch)
-        self.newest = final
-        self._reply(final)
+        final, self.closed = self.newest, True
         stop = self._stopped if self.outcome == "stopped" else None
         event = TrainEnd(
             run_id=self._run_id, attempt=self._attempt, seq=self._seq, time=report.time,

@@ -135,7 +135,7 @@ class Mailbox:
         self.waiting_for: list[Mailbox] = []
         self.task: int | None = None
         how = subscription.how
-        self._filter = Filter.of(how)
+        self._filter = Filter.of(how, subscription.only_batches)
         self._timeout = how.timeout
         self._overflow = how.overflow
         self._buffer = how.buffer
@@ -798,6 +798,10 @@ class Mailbox:
             return True
         self._fail(error, self.in_hand, gate)
         return False
+
+    def work_failed(self, error: BaseException) -> None:
+        """What a handler of this one started, and nobody waited for, raised."""
+        self._fail(error, None, None)
 
     def _fail(self, error: BaseException, event: Event | None, gate: Gate | None) -> None:
         self._errors += 1

@@ -31,9 +31,10 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 
+from .background import Background
 from .bus import EventBus
 from .compute import Work
-from .control import LateControl, Owner, checked_rate, checked_reason
+from .control import LateControl, Owner, checked_event, checked_rate, checked_reason
 from .delivery import Delivery
 from .errors import DetachedEvent, InvalidInput, RunCancelled
 from .events import Event, Outcome
@@ -41,7 +42,7 @@ from .executors.base import Executor, Wakeup, Worker, in_context
 from .history import History, Progress
 from .ledger import Ledger
 from .mailbox import Mailbox, handling
-from .protocol import Command, Decision, Pause, State, StopAsked, Update
+from .protocol import Command, Decision, Ended, Pause, Report, State, StopAsked, Update
 from .roster import Entry, guarded, roster
 from .signals import Signal
 from .snapshot import Snapshot, StateReader
@@ -140,7 +141,20 @@ class Run:
         self._given_up: tuple[str, BaseException | None] | None = None  # cancelled before it began
         self._observed = False
         self._wake: Callable[[], None] = lambda: None  # lets the run's own task look at the requests
-        late = LateControl(lambda asked: self._ask(lambda: self._ledger.stop(asked)))
+        self._background = Background(
+            on_loop=self._ask,
+            failed=self._failed,
+            crashed=self._crashed,
+            interrupted=self._loop_ended,
+            settled=lambda: self._wake(),
+        )
+        self._final: Ended | None = None  # compute's last report, while work in the background is waited for
+        self._final_error: BaseException | None = None
+        late = LateControl(
+            stop=lambda asked: self._ask(lambda: self._ledger.stop(asked)),
+            publish=lambda event: self._publish_own(checked_event("event.publish", event)),
+            start_soon=self._background.start,
+        )
         self._delivery = Delivery(
             Owner(
                 answered=self._answered,
@@ -149,7 +163,7 @@ class Run:
                 publish=self._publish_fact,
                 on_loop=self._ask,
                 crashed=self._crashed,
-                interrupted=lambda: self._ask(lambda: self._cancel("the event loop ended", None)),
+                interrupted=self._loop_ended,
                 throttle=lambda on: self._send(Pause(on, throttle=True)),
                 listen=lambda interest: self._ledger.listen(interest) if self._worker is not None else None,
                 late=late,
@@ -214,14 +228,14 @@ class Run:
         """Publish an event of your own in the run's stream, where it gets its number.
 
         Raises:
-            DetachedEvent: the run has ended, so nobody would get it.
+            DetachedEvent: the run has come to its `TrainEnd`, so nobody would get it.
         """
-        if not isinstance(event, Event):
-            raise TypeError(f"run.publish takes an event, not {event!r}")
-        if type(event).__module__ == Event.__module__:
-            raise TypeError(f"{event.type} is published by the run itself; subclass af.Event for events of your own")
-        if self._over:
-            raise DetachedEvent(f"run {self.id} has ended ({self.outcome}), so nobody would get this {event.type}")
+        self._publish_own(checked_event("run.publish", event))
+
+    def _publish_own(self, event: Event) -> None:
+        if self._over or self._ledger.closed:
+            how = f" ({self._ledger.outcome})" if self._ledger.outcome else ""
+            raise DetachedEvent(f"run {self.id} has ended{how}, so nobody would get this {event.type}")
         self._ask(lambda: self._ledger.publish(event))
 
     def _ask(self, request: Callable[[], object]) -> None:
@@ -415,7 +429,12 @@ class Run:
         """A handler that nobody waits for raised; perhaps at this moment, while the ledger publishes."""
 
         def fail() -> None:
-            if not self._cancel("", error, outcome="failed"):
+            if self._cancel("", error, outcome="failed"):
+                return
+            ledger = self._ledger
+            if ledger.outcome in ("completed", "stopped") and not ledger.closed and self._final_error is None:
+                self._final_error = error  # it is not too late for `TrainEnd` to tell of it
+            else:
                 self._also_failed(error)
 
         self._ask(fail)
@@ -446,7 +465,9 @@ class Run:
         """From now on handlers have the grace time, all together."""
         if not self._hurried:
             self._hurried = True
-            self._until = min(self._until, anyio.current_time() + self._order.grace)
+            now, grace = anyio.current_time(), self._order.grace
+            self._until = min(self._until, now + grace)
+            self._background.hurry(now + grace / 2)  # the other half is for what follows: `TrainEnd`
 
     def _obey(self) -> None:
         requests = self._requests
@@ -591,13 +612,17 @@ class Run:
     async def _conduct(self, tasks: anyio.abc.TaskGroup, worker: Worker) -> None:
         """Carry reports to the ledger until `TrainEnd` has been published and its gates have returned."""
         ledger, reports = self._ledger, worker.reports
+        self._background.serve(tasks)
         self._delivery.serve(tasks)
         while not ledger.ended:
             await self._wait(worker.wait)
             for _ in range(CHUNK):
-                if not reports:
+                if not reports or self._waits_for_work(reports[0]):
                     break
-                ledger.report(reports.popleft())
+                report = reports.popleft()
+                if isinstance(report, Ended) and report.error is None:
+                    report = report._replace(error=self._final_error)
+                ledger.report(report)
             else:
                 worker.wake()
             if ledger.compute_ended:
@@ -607,6 +632,20 @@ class Run:
             if ledger.asking is not None and anyio.current_time() >= self._until:  # nobody is waited for any longer
                 self._delivery.abandon()
                 ledger.answered(ledger.asking)
+
+    def _waits_for_work(self, report: Report) -> bool:
+        """Whether it is compute's last, and work in the background is not done: what that publishes comes first."""
+        if not isinstance(report, Ended):
+            return False
+        if self._background.finish():
+            if self._final is not None:  # uninterruptible work may have used up the time of those who come now
+                self._until = max(self._until, anyio.current_time() + self._order.grace / 2)
+            self._obey()  # what it published last
+            return False
+        if self._final is None:
+            self._final = report
+            self._ledger.compute_over(report)
+        return True
 
     async def _drain(self, tasks: anyio.abc.TaskGroup, wakeup: Wakeup) -> None:
         """Let those who still have events take them."""
@@ -643,6 +682,9 @@ class Run:
             self._cancel("the event loop ended", RunCancelled("the event loop ended"))
         else:
             self._crashed(error)
+
+    def _loop_ended(self) -> None:
+        self._ask(lambda: self._cancel("the event loop ended", None))
 
     def _crashed(self, error: BaseException) -> None:
         """Something that no handler may raise, such as SystemExit: the run ends, then it goes on its way."""

@@ -167,27 +167,31 @@ def _every_hint(name: str, value: object) -> str:
 
 
 class Filter:
-    """The filters of one subscriber in one place: `every`, `every_s`, `where`. Facts and what has no number pass."""
+    """The filters of one subscriber in one place: `every`, `every_s`, `where`. Facts and what has no number pass.
 
-    __slots__ = ("_count", "_every", "_every_s", "_last", "_where")
+    With `only_batches` `every` thins batch events alone.
+    """
 
-    def __init__(self, how: How) -> None:
+    __slots__ = ("_count", "_every", "_every_s", "_last", "_only_batches", "_where")
+
+    def __init__(self, how: How, only_batches: bool = False) -> None:
         self._every = how.every
+        self._only_batches = only_batches
         self._every_s = how.every_s
         self._where = how.where
         self._count = 0
         self._last: dict[type[Event], float] = {}
 
     @classmethod
-    def of(cls, how: How) -> Self | None:
+    def of(cls, how: How, only_batches: bool = False) -> Self | None:
         """The filter for these options, None if all events pass."""
-        return None if how.every == 1 and how.every_s is None and how.where is None else cls(how)
+        return None if how.every == 1 and how.every_s is None and how.where is None else cls(how, only_batches)
 
     def passes(self, event: Event) -> bool:
         """Whether the subscriber gets `event`. Raises what `where=` raises."""
         timed = False
         if event.numbered is not None or event.lossy:
-            if self._every > 1:
+            if self._every > 1 and (event.numbered == "step" or not self._only_batches):
                 if event.numbered is not None:
                     number = getattr(event, event.numbered)
                 else:
@@ -403,6 +407,7 @@ class Subscription:
         name: what statistics and messages call it.
         source: the handler, or the callback.
         is_stream: whether somebody iterates over it instead of having a handler called.
+        only_batches: whether `every=` thins batch events alone, as for a callback, whose epochs all count.
     """
 
     def __init__(
@@ -413,6 +418,7 @@ class Subscription:
         *,
         source: object = None,
         is_stream: bool = False,
+        only_batches: bool = False,
         on_cancel: Callable[[Subscription], None] | None = None,
     ) -> None:
         self.kinds = tuple(hooks)
@@ -420,6 +426,7 @@ class Subscription:
         self.name = name
         self.source = source
         self.is_stream = is_stream
+        self.only_batches = only_batches
         self.mailboxes: list[Mailbox] = []
         self._hooks = dict(hooks)
         self._found: dict[type[Event], Hook | None] = {}

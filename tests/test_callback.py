@@ -289,6 +289,7 @@ def test_what_is_no_callback_is_refused_with_the_way(make: Callable[[], object],
     [
         ("gates", "epochs", ValueError, "choose 'epoch', 'batch' or 'none'"),
         ("order", "first", TypeError, "whole number"),
+        ("every", 0, ValueError, "below 1"),
         ("timeout", -1, ValueError, "more than 0"),
         ("on_error", "raises", ValueError, "did you mean 'raise'"),
         ("thread", "yes", TypeError, "True or False"),

@@ -7,6 +7,7 @@ import pickle
 from dataclasses import FrozenInstanceError, dataclass, fields
 from typing import Any, ClassVar
 
+import anyio
 import numpy as np
 import pytest
 from hypothesis import given
@@ -241,6 +242,12 @@ class Control:
     def add_logs(self, logs: Any) -> None:
         self.asked.append(logs)
 
+    def publish(self, event: Any) -> None:
+        self.asked.append(("publish", event))
+
+    def start_soon(self, function: Any, args: Any) -> None:
+        self.asked.append((function, args))
+
 
 def test_control_goes_to_what_was_attached_and_drops_out_of_copies() -> None:
     control = Control()
@@ -251,7 +258,12 @@ def test_control_goes_to_what_was_attached_and_drops_out_of_copies() -> None:
     event.set_weights(snapshot)
     event.restore_at_end(snapshot)
     event.add_logs(f1=0.5)
-    assert control.asked == [("stop", "enough", True), 0.1, ("set", snapshot), ("restore", snapshot), {"f1": 0.5}]
+    event.publish(event)
+    event.start_soon(anyio.sleep, 3)
+    assert control.asked == [
+        ("stop", "enough", True), 0.1, ("set", snapshot), ("restore", snapshot), {"f1": 0.5}, ("publish", event),
+        (anyio.sleep, (3,)),
+    ]  # fmt: skip
     assert event.model is snapshot
     for twin in (copy.copy(event), copy.deepcopy(event), pickle.loads(pickle.dumps(EpochEnd(epoch=0, logs={})))):
         with pytest.raises(DetachedEvent, match=r"stop\(\)"):

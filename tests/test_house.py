@@ -21,7 +21,7 @@ ORDER = """
     tasks roster subscriptions mailbox streams bus callback
     nn layers losses metrics optimizers initializers activations
     data checkpoints formats protocol
-    snapshot control compute ledger
+    snapshot background control compute ledger
     executors inline_port delivery
     history run fit front trainer testing
     news modelfile reading sequential
