@@ -1,5 +1,6 @@
 """The callbacks that people know, under the names that they know: `from asyncfit.callbacks import EarlyStopping`."""
 
 from .loggers import CSVLogger as CSVLogger
+from .progress import ProgressBar as ProgressBar
 
-__all__ = ["CSVLogger"]
+__all__ = ["CSVLogger", "ProgressBar"]
