@@ -5,18 +5,29 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import json
 import logging
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Awaitable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
 from ..errors import InvalidInput
-from ..events import EpochEnd, TrainBegin
+from ..events import EpochEnd, Event, TrainBegin, TrainEnd
+from ..names import snake
+from ..subscriptions import event_kinds
 from .base import StatefulCallback
 from .files import add, checked_file, end_line, off_loop, start
 
-__all__ = ["CSVLogger"]
+__all__ = ["CSVLogger", "JSONLinesLogger"]
+
+OFTEN = 1.0
+"""Seconds after which lines that wait are written, when another comes."""
+
+MOST = 1 << 18
+"""Characters of lines that wait at most."""
 
 _logger = logging.getLogger("asyncfit")
 
@@ -123,3 +134,108 @@ def _cell(value: object) -> object:
     if isinstance(value, str) or not isinstance(value, Iterable) or (isinstance(value, np.ndarray) and not value.ndim):
         return value
     return f'"[{", ".join(str(item) for item in value)}]"'
+
+
+class JSONLinesLogger(StatefulCallback):
+    """Writes every event, as the JSON of its `to_dict()`, into a line of a file. `JSONLinesLogger.read` reads it back.
+
+    Lines are gathered and written in a thread: at the end of an epoch, and of what comes between when the last writing
+    is a second ago. None is left out: where the file is slower than the run for long, the run waits for it. A run that
+    is resumed adds to the file; its events have the next `attempt`.
+
+    Args:
+        filename: of the file. Its directory must exist.
+        kinds: event classes, with their subclasses; all events if left out. A line for each batch costs what
+            publishing the batch events costs, and about 10 µs for making it.
+        append: keep what is in the file and go on behind it.
+        name: what statistics and messages call it.
+    """
+
+    gates = "none"
+    keeps = ("lines",)
+    lines: int
+
+    def __init__(
+        self,
+        filename: str | os.PathLike[str],
+        kinds: type[Event] | Iterable[type[Event]] | None = None,
+        append: bool = False,
+        *,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name=name)
+        self.filename = checked_file(f"{self.label}(filename=…)", filename)
+        several = isinstance(kinds, Iterable) and not isinstance(kinds, str)
+        given: Any = (Event,) if kinds is None else kinds if several else (kinds,)
+        self.kinds = event_kinds(given, f"{self.label}(kinds=[…])")
+        self.append = append
+        self._waiting: list[str] = []
+        self._size = 0
+        self._written = 0.0
+        for kind in self.kinds:
+            if kind is not TrainBegin and kind is not TrainEnd:
+                setattr(self, f"on_{snake(kind.__name__)}", self._note)
+
+    def reset(self) -> None:
+        self.lines = 0  # how many it has made
+
+    async def on_train_begin(self, event: TrainBegin) -> None:
+        resumed = self._loaded
+        super().on_train_begin(event)
+        await off_loop(self._start, self.append or resumed)
+        self._written = time.monotonic()
+        self._note(event)
+
+    async def on_train_end(self, event: TrainEnd) -> None:
+        self._note(event)
+        await self._write()
+
+    def _note(self, event: Event) -> Awaitable[None] | None:
+        """Make the line of an event."""
+        if isinstance(event, self.kinds):
+            line = _to_json(event.to_dict())
+            self._waiting.append(line)
+            self._size += len(line)
+            self.lines += 1
+        if event.run_id is None:  # of the model, before there is a run
+            return None
+        due = type(event) is EpochEnd or self._size > MOST or time.monotonic() - self._written > OFTEN
+        return self._write() if due else None
+
+    async def _write(self) -> None:
+        waiting, self._waiting, self._size = self._waiting, [], 0
+        self._written = time.monotonic()
+        if waiting:
+            await off_loop(self._add, waiting)
+
+    def _start(self, keep: bool) -> None:
+        start(self.filename, keep=keep)
+        end_line(self.filename, b"\n")
+
+    def _add(self, lines: list[str]) -> None:
+        add(self.filename, ("\n".join(lines) + "\n").encode())
+
+    @staticmethod
+    def read(filename: str | os.PathLike[str]) -> Iterator[Event]:
+        """The events in a file, in order. The classes of your own events must have been imported.
+
+        A line that is not whole, because the machine or the process went down while it was written, is left out and
+        logged as a warning. It reads as it goes: in an async program call it in a thread.
+
+        Raises:
+            InvalidInput: a line is whole but no event that is known here; it names the line.
+        """
+        with open(filename, encoding="utf-8", errors="replace", newline="\n") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    data = json.loads(line)
+                except ValueError:
+                    _logger.warning("%s:%d is no whole line and is left out", filename, number)
+                    continue
+                try:
+                    yield Event.from_dict(data)
+                except (InvalidInput, AttributeError) as error:
+                    raise InvalidInput(f"{filename}:{number}: {error}") from None
+
+
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
