@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .curves import Series, drawn
 from .events import EpochEnd, Event, TrainBegin, TrainEnd
 
 __all__ = ["History", "Progress"]
@@ -31,6 +32,7 @@ class History:
     partial: dict[str, float] | None = None
     outcome: str | None = None
     reason: str = ""
+    _epochs: dict[str, list[int]] = field(default_factory=dict, repr=False)  # of each name: it may come late, or seldom
 
     def note(self, event: Event) -> None:
         """Take in an event of the run, as it is published."""
@@ -39,12 +41,39 @@ class History:
                 self.epoch.append(event.epoch)
                 for name, value in event.logs.items():
                     self.history.setdefault(name, []).append(value)
+                    self._epochs.setdefault(name, []).append(event.epoch)
             else:
                 self.partial = {"epoch": event.epoch, **event.logs}
         elif isinstance(event, TrainBegin):
             self.params = event.params
         elif isinstance(event, TrainEnd):
             self.outcome, self.reason = event.outcome, event.reason
+
+    def plot(self, names: str | Iterable[str] | None = None, *, ax: Any = None) -> Any:
+        """Draw the curves with matplotlib (extra `plot`): a panel for each metric, training and validation in it.
+
+        Nothing is shown, and pyplot is not touched: a notebook displays what this returns, `figure.savefig(path)`
+        writes it. Epochs count from 1 along the axis, as a progress bar counts them. The first call imports matplotlib.
+
+        Args:
+            names: which of `history` get a panel, one or several; a metric brings its `val_` curve along. By default
+                all but "learning_rate".
+            ax: matplotlib's Axes to draw into instead: all the names into this one; by default the first, the loss.
+
+        Returns:
+            a matplotlib `Figure`, or `ax` if it was given.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+            InvalidInput: there is no complete epoch yet, or none of that name.
+        """
+        series: Series = {name: (self._epochs_of(name), values) for name, values in self.history.items()}
+        return drawn(series, names, ax)
+
+    def _epochs_of(self, name: str) -> list[int]:
+        """The epochs that the values of a name belong to."""
+        known, count = self._epochs.get(name, []), len(self.history[name])
+        return known if len(known) == count else self.epoch[len(self.epoch) - count :]  # made or changed by hand
 
     def __repr__(self) -> str:
         names = ", ".join(self.history) or "nothing"

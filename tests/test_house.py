@@ -23,7 +23,7 @@ ORDER = """
     data checkpoints formats protocol
     snapshot background control compute ledger
     executors inline_port delivery
-    history run fit front trainer testing
+    curves history run fit front trainer testing
     news modelfile reading sequential
     callbacks
     __init__

@@ -242,6 +242,29 @@ async def test_several_runs_share_a_terminal_without_drawing_over_each_other() -
     assert all(re.fullmatch(r"(run\d: )?epoch [ \d]\d/30  \S+ m?s  loss \S+( .*)?", line) for line in lines)
 
 
+def test_bars_that_live_together_have_a_line_each() -> None:
+    file = io.StringIO()
+    bars = [
+        ProgressBar(console=Console(file=file, force_terminal=True, width=100), every_s=0, name=f"bar{n}")
+        for n in range(3)
+    ]
+    for bar in bars:
+        bar.on_train_begin(begin(100.0))
+    for bar in (*bars, *bars):
+        bar.on_run_paused(af.RunPaused(step=0, time=100.0))  # shown at once
+    shown = [f"bar{n}: epoch 1/4  {'━' * 30}   0/10  paused" for n in range(3)]
+    assert screen(file.getvalue()) == shown
+    bars[1].on_epoch_end(af.EpochEnd(epoch=0, logs=FrozenDict({"loss": 0.5}), time=101.0))
+    assert screen(file.getvalue()) == ["bar1: epoch 1/4  1.0 s  loss 0.5000", *shown]
+    bars[1].on_train_end(af.TrainEnd(outcome="completed"))
+    assert screen(file.getvalue()) == ["bar1: epoch 1/4  1.0 s  loss 0.5000", shown[0], shown[2]]
+    assert SHOW not in file.getvalue()
+    for bar in bars:
+        bar.on_train_end(af.TrainEnd(outcome="completed"))
+    assert screen(file.getvalue()) == ["bar1: epoch 1/4  1.0 s  loss 0.5000"]
+    assert file.getvalue().count(HIDE) == file.getvalue().count(SHOW) == 1
+
+
 @pytest.mark.anyio
 async def test_what_is_printed_meanwhile_stands_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     file = Fake()
