@@ -75,8 +75,12 @@ class Background:
         """From now on work runs in this group."""
         self._tasks = tasks
 
-    def start(self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...], box: Mailbox | None) -> None:
+    def start(
+        self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...], box: Mailbox | None, wait: bool
+    ) -> None:
         """Run `function(*args)` in a task of the run, in the caller's context; `box` is whose handler asks for it.
+
+        Without `wait` it goes on until the run's tasks are cancelled, which is the last that happens to them.
 
         Raises:
             DetachedEvent: the run has come to its `TrainEnd`.
@@ -85,13 +89,13 @@ class Background:
         with self._lock:
             if self._over:
                 raise DetachedEvent("start_soon() is too late: nothing of the run comes after TrainEnd")
-            self._asked += 1
+            self._asked += wait
         context = contextvars.copy_context()
 
         def spawn() -> None:
             assert self._tasks is not None  # no event comes before there is one
             begin = functools.partial(self._tasks.start_soon, name=f"asyncfit: work of {_name(box)}")
-            context.run(begin, self._do, function, args, box)
+            context.run(begin, self._do if wait else self._attend, function, args, box)
 
         self._on_loop(spawn)
 
@@ -112,6 +116,15 @@ class Background:
                 self._asked -= 1
             if not self._asked:
                 self._settled()
+
+    async def _attend(
+        self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...], box: Mailbox | None
+    ) -> None:
+        """Work that nobody waits for."""
+        try:
+            await function(*args)
+        except BaseException as error:
+            self._raised(error, box)
 
     def _raised(self, error: BaseException, box: Mailbox | None) -> None:
         """What a handler's exception would do, this one does."""

@@ -72,7 +72,7 @@ class LateControl:
         self,
         stop: Callable[[StopAsked], None],
         publish: Callable[[Event], None],
-        start_soon: Callable[[Callable[..., Awaitable[object]], tuple[Any, ...], Mailbox | None], None],
+        start_soon: Callable[[Callable[..., Awaitable[object]], tuple[Any, ...], Mailbox | None, bool], None],
     ) -> None:
         self._stop, self._publish, self._start_soon = stop, publish, start_soon
 
@@ -83,8 +83,8 @@ class LateControl:
     def publish(self, event: Event) -> None:
         self._publish(event)
 
-    def start_soon(self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
-        self._start_soon(function, args, handling.get())
+    def start_soon(self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...], wait: bool) -> None:
+        self._start_soon(function, args, handling.get(), wait)
 
     def _refuse(self, what: str) -> GateReleased:
         return GateReleased(
@@ -157,8 +157,8 @@ class GateControl:
     def publish(self, event: Event) -> None:
         self._late.publish(event)
 
-    def start_soon(self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
-        self._late.start_soon(function, args)
+    def start_soon(self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...], wait: bool) -> None:
+        self._late.start_soon(function, args, wait)
 
     def _state_of(self, snapshot: Any, what: str) -> Update:
         if not isinstance(snapshot, Snapshot):

@@ -190,7 +190,7 @@ class Control(Protocol):
     def restore_at_end(self, snapshot: Any) -> None: ...
     def add_logs(self, logs: Mapping[str, SupportsFloat]) -> None: ...
     def publish(self, event: Event) -> None: ...
-    def start_soon(self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None: ...
+    def start_soon(self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...], wait: bool) -> None: ...
 
 
 class _Attached:
@@ -278,7 +278,7 @@ class Event(_Attached):
         """
         self._controlled("publish()").publish(event)
 
-    def start_soon(self, function: Callable[[*Ts], Awaitable[object]], *args: *Ts) -> None:
+    def start_soon(self, function: Callable[[*Ts], Awaitable[object]], *args: *Ts, wait: bool = True) -> None:
         """Run `await function(*args)` in a task of the run, and wait for it no sooner than at the run's end.
 
         For work that no decision depends on, such as writing a file, while training goes on. The run ends when all of
@@ -286,11 +286,14 @@ class Event(_Attached):
         after a cancellation or failure it has half of the run's `grace`, then it is cancelled. What it raises acts as
         if the handler had raised it (`on_error`). From any thread.
 
+        With `wait=False` nobody waits for it: what goes on as long as the run does, such as a timer, is cancelled when
+        all have dealt with `TrainEnd`.
+
         Raises:
             TypeError: `function` is not async.
             DetachedEvent: there is no run, or it has come to its `TrainEnd`.
         """
-        self._controlled("start_soon()").start_soon(function, args)
+        self._controlled("start_soon()").start_soon(function, args, wait)
 
     def to_dict(self) -> dict[str, Any]:
         """The event in plain JSON types, with "type"; `Event.from_dict` reads it back exactly.

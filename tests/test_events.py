@@ -245,8 +245,8 @@ class Control:
     def publish(self, event: Any) -> None:
         self.asked.append(("publish", event))
 
-    def start_soon(self, function: Any, args: Any) -> None:
-        self.asked.append((function, args))
+    def start_soon(self, function: Any, args: Any, wait: bool) -> None:
+        self.asked.append((function, args, wait))
 
 
 def test_control_goes_to_what_was_attached_and_drops_out_of_copies() -> None:
@@ -260,9 +260,10 @@ def test_control_goes_to_what_was_attached_and_drops_out_of_copies() -> None:
     event.add_logs(f1=0.5)
     event.publish(event)
     event.start_soon(anyio.sleep, 3)
+    event.start_soon(anyio.sleep, 4, wait=False)
     assert control.asked == [
         ("stop", "enough", True), 0.1, ("set", snapshot), ("restore", snapshot), {"f1": 0.5}, ("publish", event),
-        (anyio.sleep, (3,)),
+        (anyio.sleep, (3,), True), (anyio.sleep, (4,), False),
     ]  # fmt: skip
     assert event.model is snapshot
     for twin in (copy.copy(event), copy.deepcopy(event), pickle.loads(pickle.dumps(EpochEnd(epoch=0, logs={})))):

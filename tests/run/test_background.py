@@ -128,6 +128,57 @@ async def test_what_it_raises_fails_the_run(how: str) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("how", ["completes", "is cancelled"])
+async def test_work_that_nobody_waits_for_goes_on_until_all_have_dealt_with_train_end(how: str) -> None:
+    log: list[str] = []
+
+    class Ticks(af.Callback):
+        def on_train_begin(self, event: af.TrainBegin) -> None:
+            event.start_soon(self.tick, wait=False)
+
+        async def on_train_end(self, event: af.TrainEnd) -> None:
+            await until(lambda: log.count("tick") > 3)
+            log.append("end")
+
+        async def tick(self) -> None:
+            try:
+                while True:
+                    await anyio.sleep(0.001)
+                    log.append("tick")
+            finally:
+                log.append("cancelled")
+
+    async def run() -> None:
+        gate = Gate(at=1)
+        async with fit(Linear(gate), epochs=2 if how == "completes" else 10**6, callbacks=Ticks()) as live:
+            await until(gate.reached.is_set)
+            if how == "is cancelled":
+                live.cancel()
+            gate.open.set()
+
+    with anyio.fail_after(20), nothing_left():
+        if how == "completes":
+            await run()
+        else:
+            with pytest.raises(af.RunCancelled):
+                await run()
+    assert [word for word in log if word != "tick"] == ["end", "cancelled"]
+
+
+@pytest.mark.anyio
+async def test_work_that_nobody_waits_for_fails_the_run_too() -> None:
+    async def work(event: af.Event) -> None:
+        raise ValueError("no room")
+
+    class Begins(af.Callback):
+        def on_train_begin(self, event: af.TrainBegin) -> None:
+            event.start_soon(work, event, wait=False)
+
+    with anyio.fail_after(20), nothing_left(), pytest.raises(ValueError, match="no room"):
+        await fit(epochs=10**6, callbacks=Begins())
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("on_error", ["log", "detach"])
 async def test_what_it_raises_acts_by_on_error(on_error: str, caplog: pytest.LogCaptureFixture) -> None:
     async def work(event: Any) -> None:
