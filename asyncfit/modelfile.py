@@ -5,6 +5,7 @@ Plain and synchronous. `formats/` knows the bytes, `checkpoints` the disk, this 
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import BadFile, InvalidInput
+from .formats.paths import WEIGHTS
 from .nn import Learner, Network, configs, losses, metrics, optimizers
 from .nn.arrays import Array, Shape
 from .nn.layers import Layer
@@ -22,19 +24,25 @@ from .protocol import State
 
 if TYPE_CHECKING:
     from .formats.saved_model import LayerWeights, SavedModel
+    from .formats.weights_h5 import SavedWeights
 
 __all__ = [
     "Settings",
+    "matched_weights",
     "read",
+    "read_weights",
     "restored",
     "saved",
     "settings",
     "take_notes",
     "take_optimizer",
+    "take_weights",
     "training_config",
     "write",
 ]
 
+
+_logger = logging.getLogger("asyncfit")
 
 # --- out -------------------------------------------------------------------------------------------------------------
 
@@ -91,11 +99,15 @@ def saved(network: Network, learner: Learner | None, training: Mapping[str, Any]
 
 
 def write(model: SavedModel, path: str | os.PathLike[str]) -> None:
-    """Put a model into a file, whole or not at all; for a worker thread."""
-    from .checkpoints import write_whole
-    from .formats import keras_h5  # imported, with all that it needs, when a file is first touched
+    """Put a model into a file, or its weights alone if it ends in `.weights.h5`: whole or not at all.
 
-    write_whole(path, keras_h5.to_bytes(model))
+    For a worker thread.
+    """
+    from .checkpoints import write_whole
+    from .formats import keras_h5, weights_h5  # imported, with all that they need, when a file is first touched
+
+    weights = os.fspath(path).endswith(WEIGHTS)
+    write_whole(path, weights_h5.to_bytes(model) if weights else keras_h5.to_bytes(model))
 
 
 # --- in --------------------------------------------------------------------------------------------------------------
@@ -106,6 +118,52 @@ def read(path: str) -> SavedModel:
     from .formats import keras_h5
 
     return keras_h5.read(path)
+
+
+def read_weights(path: str) -> SavedWeights:
+    """The weights that the file at `path` holds; for a worker thread. Raises FileNotFoundError and BadFile."""
+    from .formats import keras_h5, weights_h5
+
+    return weights_h5.from_bytes(keras_h5.read_bytes(path), name=path)
+
+
+def matched_weights(network: Network, found: SavedWeights, name: str) -> list[Array]:
+    """A file's weights in the order of `network.get_weights()`; `name` is the file's.
+
+    Raises:
+        BadFile: they are not those of such a network.
+    """
+    from .formats.weights_h5 import keys
+
+    layers = network.layers
+    specs = {one.name: [(s.name, s.shape) for s in network.slots if s.layer == one.name] for one in layers}
+    wanted = [(f"{type(one).__name__} {one.name!r}", specs[one.name]) for one in layers if specs[one.name]]
+    given = found.layers
+    if found.keyed:
+        there = {layer.layer: layer for layer in given}
+        of = zip(keys(type(one).__name__ for one in layers), layers, strict=True)
+        mine = [key for key, one in of if specs[one.name]]
+        if set(mine) != set(there):
+            raise BadFile(f"{name} has weights for {_listed(list(there))}, but {network.name!r} needs {_listed(mine)}")
+        given = [there[key] for key in mine]
+    return _matched(name, wanted, given, f"{network.name!r} needs")
+
+
+def take_weights(network: Network, learner: Learner | None, found: SavedWeights, name: str) -> None:
+    """Put a file's weights in, and the state of the optimizer if it holds one that fits; else that is left as it is.
+
+    Raises:
+        BadFile: the weights are not those of such a network; nothing was changed.
+    """
+    network.set_weights(matched_weights(network, found, name))
+    if learner is None or not learner.started or not found.optimizer:
+        return
+    try:
+        _take_optimizer(learner, found.optimizer)
+    except InvalidInput as error:
+        _logger.warning(
+            "%s: the weights are loaded, the state of its optimizer is not, for it is another one's: %s", name, error
+        )
 
 
 def take_notes(network: Network, learner: Learner | None, model: SavedModel) -> None:
@@ -160,7 +218,10 @@ def _wanted(layers: Sequence[Layer]) -> list[tuple[str, list[tuple[str, Shape]]]
 
 
 def _matched(
-    name: str, wanted: list[tuple[str, list[tuple[str, Shape]]]] | None, given: Sequence[LayerWeights]
+    name: str,
+    wanted: list[tuple[str, list[tuple[str, Shape]]]] | None,
+    given: Sequence[LayerWeights],
+    who: str = "its model_config needs them for",
 ) -> list[Array]:
     """The file's weights in the model's order, each of the shape that it wants; as in Keras names do not count."""
     given = [layer for layer in given if layer.weights]
@@ -170,7 +231,7 @@ def _matched(
         return []
     if len(given) != len(wanted):
         raise BadFile(
-            f"{name} has weights for {_listed([layer.layer for layer in given])}, but its model_config needs them for "
+            f"{name} has weights for {_listed([layer.layer for layer in given])}, but {who} "
             f"{_listed([layer for layer, _ in wanted])}"
         )
     values: list[Array] = []
@@ -225,12 +286,18 @@ def take_optimizer(learner: Learner, model: SavedModel, name: str) -> None:
         return
     hint = "; load_model(…, compile=False) takes the layers and weights alone"
     with _blamed(name, "its optimizer_weights cannot be used", hint):
-        if len(arrays) < 2 or arrays[0].size != 1 or arrays[1].size != 1:
-            raise InvalidInput("they do not begin with the iteration and the learning rate, as Keras 3 writes them")
-        iteration, rate = arrays[0].item(), arrays[1].item()
-        if not math.isfinite(iteration) or iteration < 0 or iteration != int(iteration):
-            raise InvalidInput(f"the iteration is {iteration!r}")
-        learner.load_optimizer_slots(arrays[2:], iteration=int(iteration), learning_rate=rate)
+        _take_optimizer(learner, arrays)
+
+
+def _take_optimizer(learner: Learner, arrays: Sequence[Array]) -> None:
+    if len(arrays) < 2 or arrays[0].size != 1 or arrays[1].size != 1:
+        raise InvalidInput("they do not begin with the iteration and the learning rate, as Keras 3 writes them")
+    iteration, rate = arrays[0].item(), arrays[1].item()
+    if not math.isfinite(iteration) or iteration < 0 or iteration != int(iteration):
+        raise InvalidInput(f"the iteration is {iteration!r}")
+    if not math.isfinite(rate) or rate < 0:
+        raise InvalidInput(f"the learning_rate is {rate!r}")
+    learner.load_optimizer_slots(arrays[2:], iteration=int(iteration), learning_rate=rate)
 
 
 @contextmanager

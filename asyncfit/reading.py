@@ -93,7 +93,7 @@ class Reader:
         return in_thread("snapshot.evaluate(…)", self.evaluate, state, plan, return_dict)
 
     def save_from(self, state: State, path: str | os.PathLike[str]) -> Job[None]:
-        return in_thread("snapshot.save(…)", self.save, state, check_path(path))
+        return in_thread("snapshot.save(…)", self.save, state, check_path(path, weights=None))
 
     def weights_from(self, state: State) -> list[Array]:
         return [s.view(state["params" if s.trainable else "fixed"]).copy() for s in self.network.slots]

@@ -11,6 +11,7 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio.to_thread
@@ -372,14 +373,48 @@ class Sequential(Front):
             InvalidInput: no such file can be made.
             CheckpointError: (when awaited) it could not be written; what was there before is still there.
         """
-        target = check_path(path)
+        return self._saving("save", check_path(path))
+
+    def save_weights(self, path: str | os.PathLike[str]) -> Job[None]:
+        """Write the weights as Keras's `.weights.h5`, with the optimizer's state if compiled: whole, or not at all.
+
+        Raises:
+            InvalidInput: no such file can be made; the name must end in `.weights.h5`.
+            CheckpointError: (when awaited) it could not be written; what was there before is still there.
+        """
+        return self._saving("save_weights", check_path(path, weights=True))
+
+    def _saving(self, what: str, target: Path) -> Job[None]:
         if self._user is None:
-            self._network.require_built("save")
+            self._network.require_built(what)
 
         def work(reader: Reader, state: State) -> None:
             reader.save(state, target)
 
-        return Job("model.save(…)", lambda: self._on_state(work, whole=True))
+        return Job(f"model.{what}(…)", lambda: self._on_state(work, whole=True))
+
+    def load_weights(self, path: str | os.PathLike[str]) -> Job[None]:
+        """Put in the weights of a `.weights.h5`, or of a whole model's `.h5`, of such a model, as Keras does.
+
+        A `.weights.h5` that holds the state of such an optimizer brings that too, iteration and learning rate
+        included; another optimizer's is left out, which is logged.
+
+        Raises:
+            InvalidInput: the model has no weights yet, because the shape of its input is not known.
+            ModelBusy: a run is training the model.
+            FileNotFoundError: (when awaited) there is no such file.
+            BadFile: (when awaited) the weights are not those of such a model; nothing was changed.
+        """
+        name = _path_text("load_weights", path)
+        self._require_free("load_weights", AFTER)
+        self._network.require_built("load_weights")
+
+        def load() -> None:
+            found = modelfile.read_weights(name)
+            with self._changing("load_weights"):
+                modelfile.take_weights(self._network, self._learner, found, name)
+
+        return in_thread("model.load_weights(…)", load)
 
     async def _on_state(
         self,
@@ -501,11 +536,14 @@ def load_model(path: str | os.PathLike[str], *, compile: bool = True) -> Job[Seq
         FileNotFoundError: (when awaited) there is no such file.
         BadFile: (when awaited) it is no model that we can use; the message says why.
     """
+    return in_thread("load_model(…)", _load, _path_text("load_model", path), bool(compile))
+
+
+def _path_text(what: str, path: object) -> str:
     try:
-        name = os.fspath(path)
+        return os.fsdecode(os.fspath(path))  # type: ignore[call-overload]
     except TypeError:
-        raise InvalidInput(f"load_model takes a path (str or os.PathLike), not {path!r}") from None
-    return in_thread("load_model(…)", _load, os.fsdecode(name), bool(compile))
+        raise InvalidInput(f"{what} takes a path (str or os.PathLike), not {path!r}") from None
 
 
 def _load(path: str, compiled: bool) -> Sequential:

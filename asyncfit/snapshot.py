@@ -56,7 +56,7 @@ class Snapshot:
         )
 
     def save(self, path: str | os.PathLike[str]) -> Job[None]:
-        """Write the model as it was to a file, whole or not at all."""
+        """Write the model as it was to a file, whole or not at all; `.weights.h5` gets the weights alone."""
         return self._model.save_from(self._state, path)
 
     def get_weights(self) -> list[Array]:

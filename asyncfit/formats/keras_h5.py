@@ -25,7 +25,7 @@ from .keras_h5_reader import from_bytes
 from .paths import check_path
 from .saved_model import Array, LayerWeights, SavedModel, keras2_style
 
-__all__ = ["LayerWeights", "SavedModel", "check_path", "from_bytes", "read", "to_bytes"]
+__all__ = ["LayerWeights", "SavedModel", "check_path", "from_bytes", "read", "read_bytes", "to_bytes"]
 
 _KERAS_VERSION = "2.15.0"
 _ATTRIBUTE_LIMIT = 64_512  # bytes, for attributes live in an object's header; Keras reads numbered parts
@@ -39,14 +39,19 @@ def read(path: str | os.PathLike[str]) -> SavedModel:
         FileNotFoundError: there is no such file.
         BadFile: anything else; the message names the file and what is wrong with it.
     """
+    return from_bytes(read_bytes(path), name=os.fspath(path))
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """The contents of the file at `path`. Raises FileNotFoundError and BadFile."""
     name = os.fspath(path)
     try:
         if stat.S_ISDIR((found := os.stat(name)).st_mode):
-            raise BadFile(f"{name} is a directory; load_model takes a .h5 file")
+            raise BadFile(f"{name} is a directory; a model is read from a .h5 file")
         if not stat.S_ISREG(found.st_mode):  # a pipe would make us wait, /dev/zero would never end
             raise BadFile(f"{name} is not a regular file")
         with open(name, "rb") as file:
-            data = file.read()
+            return file.read()
     except FileNotFoundError:
         raise FileNotFoundError(errno.ENOENT, "there is no such model file", name) from None
     except OSError as error:
@@ -55,7 +60,6 @@ def read(path: str | os.PathLike[str]) -> SavedModel:
         if isinstance(error, BadFile):
             raise
         raise BadFile(f"{name!r} is no path: {error}") from error
-    return from_bytes(data, name=str(name))
 
 
 def to_bytes(model: SavedModel) -> bytes:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from asyncfit.errors import BadFile
 from .hdf5_text import Attribute, Texts
 from .saved_model import Array, LayerWeights, SavedModel, keras2_style
 
-__all__ = ["from_bytes"]
+__all__ = ["Reader", "from_bytes", "opened"]
 
 
 _WEIGHTS_ALONE = ("layers", "_layer_checkpoint_dependencies")  # groups that save_weights makes
@@ -37,13 +39,20 @@ def from_bytes(data: bytes, *, name: str) -> SavedModel:
     Raises:
         BadFile: always this, whatever is wrong.
     """
+    with opened(data, name=name) as reader:
+        return reader.model()
+
+
+@contextmanager
+def opened(data: bytes, *, name: str) -> Iterator[Reader]:
+    """A reader of the bytes of an HDF5 file; what goes wrong inside comes out as `BadFile`, with the name."""
     if not data.startswith(_SIGNATURE):
         raise BadFile(f"{name} {_what_else(data)}")
     import h5py
 
     try:
         with h5py.File(_image(data), "r") as file:
-            return _Reader(file, name, data).model()
+            yield Reader(file, name, data)
     except BadFile as error:
         raise BadFile(f"{name} {error}") from error.__cause__
     except MemoryError:
@@ -75,7 +84,7 @@ def _what_else(data: bytes) -> str:
     return f"is not an HDF5 file (it begins with {data[:8]!r})"
 
 
-class _Reader:
+class Reader:
     """One pass over an open file, with a budget for the memory that its arrays may take."""
 
     def __init__(self, file: Any, name: str, data: bytes) -> None:
@@ -107,14 +116,17 @@ class _Reader:
     def without_config(self) -> str:
         alone = "layer_names" in self.root or any(name in self.file for name in _WEIGHTS_ALONE)
         if alone or self.name.endswith(".weights.h5"):
-            return "holds weights without a model (save_weights); in Keras: model.save('name.h5')"
+            return "holds weights without a model (save_weights); make the model and say model.load_weights(…)"
         return "is an HDF5 file but holds no Keras model: there is no model_config"
 
     def layers(self, title: str) -> list[LayerWeights]:
-        group = self.group(self.file, "model_weights")
+        return self.listed(self.group(self.file, "model_weights"), title)
+
+    def listed(self, group: Any, title: str) -> list[LayerWeights]:
+        """The weights of the layers that the group's `layer_names` lists."""
         names = self.names(group, "layer_names")
         if names is None:
-            raise BadFile("does not say which layers have weights: model_weights has no layer_names")
+            raise BadFile(f"does not say which layers have weights: {group.name} has no layer_names")
         if len(set(names)) < len(names):
             raise BadFile("names a layer twice in layer_names")
         found = []

@@ -7,34 +7,20 @@ from pathlib import Path
 
 from asyncfit.errors import InvalidInput
 
-__all__ = ["SUFFIXES", "check_path"]
+__all__ = ["SUFFIXES", "WEIGHTS", "check_name", "check_path"]
 
 SUFFIXES = (".h5", ".hdf5")
+WEIGHTS = ".weights.h5"
+"""What Keras takes for a file of weights alone."""
 
 
-def check_path(path: str | os.PathLike[str]) -> Path:
+def check_path(path: str | os.PathLike[str], *, weights: bool | None = False) -> Path:
     """`path` as a place where a model can be saved; what cannot work is refused before anything starts.
 
-    Keras chooses the format by the suffix, so the name must end in `.h5` or `.hdf5`.
+    Args:
+        weights: for weights alone (True), a whole model (False), or either, as the suffix says (None).
     """
-    try:
-        name = os.fspath(path)
-    except TypeError:
-        raise InvalidInput(f"a model is saved to a path (str or os.PathLike), not to {path!r}") from None
-    if not isinstance(name, str):
-        raise InvalidInput(f"a model is saved to a path of text, not of bytes: {name!r}")
-    if not name or "\0" in name:
-        raise InvalidInput(f"{name!r} is no path")
-    if name.endswith(".weights.h5"):
-        raise InvalidInput(
-            f"{name}: Keras takes .weights.h5 for a file of weights alone; for the whole model say "
-            f"{name.removesuffix('.weights.h5')}.h5"
-        )
-    if not name.endswith(SUFFIXES):
-        stem, suffix = os.path.splitext(name)
-        keras = suffix.lower() == ".keras"
-        what = "the .keras format is not supported" if keras else "the name must end in .h5"
-        raise InvalidInput(f"{name}: {what}; save to {stem if stem != name else name}.h5")
+    name = check_name(path, weights=weights)
     parent = os.path.dirname(name) or "."
     try:
         os.fsencode(name)
@@ -52,3 +38,31 @@ def check_path(path: str | os.PathLike[str]) -> Path:
     except UnicodeError as error:
         raise InvalidInput(f"{name!r} is no path: {error}") from error
     return Path(name)
+
+
+def check_name(path: str | os.PathLike[str], *, weights: bool | None = False) -> str:
+    """`path` as text, if its suffix is right: Keras chooses the format by it, `.weights.h5` for weights alone."""
+    try:
+        name = os.fspath(path)
+    except TypeError:
+        raise InvalidInput(f"a model is saved to a path (str or os.PathLike), not to {path!r}") from None
+    if not isinstance(name, str):
+        raise InvalidInput(f"a model is saved to a path of text, not of bytes: {name!r}")
+    if not name or "\0" in name:
+        raise InvalidInput(f"{name!r} is no path")
+    if weights is not False and name.endswith(WEIGHTS):
+        return name
+    if weights:
+        stem = os.path.splitext(name)[0] or name
+        raise InvalidInput(f"{name}: the name of a file of weights alone must end in .weights.h5: {stem}{WEIGHTS}")
+    if name.endswith(WEIGHTS):
+        raise InvalidInput(
+            f"{name}: Keras takes .weights.h5 for a file of weights alone (save_weights); for the whole model say "
+            f"{name.removesuffix(WEIGHTS)}.h5"
+        )
+    if not name.endswith(SUFFIXES):
+        stem, suffix = os.path.splitext(name)
+        keras = suffix.lower() == ".keras"
+        what = "the .keras format is not supported" if keras else "the name must end in .h5"
+        raise InvalidInput(f"{name}: {what}; save to {stem if stem != name else name}.h5")
+    return name

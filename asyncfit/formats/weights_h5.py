@@ -1,0 +1,130 @@
+"""Files of weights alone: Keras 3's `.weights.h5`, read and written, and the weights in its other HDF5 files.
+
+A `.weights.h5` has a group for each layer, `layers/<class in snake case>[_n]/vars`, and in it the layer's arrays by
+number, trainable ones first; layers are found by that group's name, not by their own. With a compiled model it has
+`optimizer/vars` too: the iteration, the learning rate, then the slots. Plain synchronous code about bytes.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from asyncfit.errors import BadFile
+from asyncfit.names import snake
+
+from .keras_h5_reader import Reader, opened
+from .saved_model import Array, LayerWeights, SavedModel
+
+__all__ = ["SavedWeights", "from_bytes", "keys", "to_bytes"]
+
+_PLACES = ("layers", "_layer_checkpoint_dependencies")  # the second in files of Keras 2.13 to 2.15
+
+
+@dataclass(frozen=True, slots=True)
+class SavedWeights:
+    """The weights that a file holds.
+
+    Attributes:
+        layers: of those layers that have some.
+        keyed: whether `layers` are named as `keys` names them, in no order; else they stand in the model's order.
+        optimizer: the iteration, the learning rate, then the slots in Keras's order; empty if there are none.
+    """
+
+    layers: list[LayerWeights]
+    keyed: bool
+    optimizer: list[Array] = field(default_factory=list)
+
+
+def keys(classes: Iterable[str]) -> list[str]:
+    """The names of layers in a file, by the names of their classes: `dense`, `dropout`, `dense_1`."""
+    found: list[str] = []
+    seen: dict[str, int] = {}
+    for name in map(snake, classes):
+        number = seen[name] = seen.get(name, -1) + 1
+        found.append(f"{name}_{number}" if number else name)
+    return found
+
+
+def to_bytes(model: SavedModel) -> bytes:
+    """The file that holds the weights of `model`, with its optimizer's state if it was compiled."""
+    import h5py
+
+    config = model.config["config"]
+    kinds = {one["config"]["name"]: one["class_name"] for one in config["layers"]}
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        _write(file, config["name"], [])
+        layers = file.create_group("layers")
+        for key, (name, arrays) in zip(keys(kinds[name] for name, _ in model.weights), model.weights, strict=True):
+            _write(layers.create_group(key), name, [array for _, array in arrays])
+        if model.optimizer_weights:
+            settings = (model.training_config or {}).get("optimizer_config", {}).get("config", {})
+            iteration, *rest = [array for _, array in model.optimizer_weights]
+            small = iteration.astype(np.int32) if iteration < 1 << 31 else iteration  # as Keras counts
+            _write(file.create_group("optimizer"), settings.get("name", "optimizer"), [small, *rest])
+    return buffer.getvalue()
+
+
+def _write(group: Any, name: str, arrays: Sequence[Array]) -> None:
+    place = group.create_group("vars")
+    place.attrs["name"] = name
+    for number, array in enumerate(arrays):
+        little = np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
+        place.create_dataset(str(number), data=little, track_times=False)
+
+
+def from_bytes(data: bytes, *, name: str) -> SavedWeights:
+    """The weights in the bytes of a `.weights.h5`, a whole-model `.h5`, or what Keras 2's `save_weights` wrote.
+
+    Raises:
+        BadFile: always this, whatever is wrong.
+    """
+    with opened(data, name=name) as reader:
+        if "layer_names" in reader.root or "layer_names0" in reader.root:
+            return SavedWeights(_with_some(reader.listed(reader.file, "")), keyed=False)
+        if "model_weights" in reader.file:
+            return SavedWeights(_with_some(reader.layers("")), keyed=False)
+        for place in _PLACES:
+            if place in reader.file:
+                layers = _keyed(reader, reader.group(reader.file, place))
+                optimizer = _numbered(reader, reader.file, "optimizer")
+                return SavedWeights(_with_some(layers), keyed=True, optimizer=optimizer)
+        raise BadFile("is an HDF5 file but holds no weights as Keras saves them: there is no group named layers")
+
+
+def _with_some(layers: list[LayerWeights]) -> list[LayerWeights]:
+    return [layer for layer in layers if layer.weights]
+
+
+def _keyed(reader: Reader, group: Any) -> list[LayerWeights]:
+    found = []
+    for key in _members(reader, group):
+        for part in _members(reader, reader.group(group, key)):
+            if part != "vars" and len(reader.group(group, f"{key}/{part}")):
+                raise BadFile(f"has weights in parts of the layer {key} ({part}), which is not supported")
+        arrays = _numbered(reader, group, key)
+        found.append(LayerWeights(key, [(str(number), array) for number, array in enumerate(arrays)]))
+    return found
+
+
+def _numbered(reader: Reader, group: Any, key: str) -> list[Array]:
+    """The arrays `0`, `1`, … of an object, in that order; none if it is not there."""
+    if key not in group or "vars" not in reader.group(group, key):
+        return []
+    place = reader.group(group, f"{key}/vars")
+    names = set(_members(reader, place))
+    wanted = [str(number) for number in range(len(names))]
+    if names != set(wanted):
+        raise BadFile(f"has arrays in {place.name} that are not numbered from 0: {', '.join(sorted(names))[:80]}")
+    return [reader.array(place, name) for name in wanted]
+
+
+def _members(reader: Reader, group: Any) -> list[str]:
+    if len(group) > reader.size:  # each takes some bytes
+        raise BadFile(f"claims {len(group):,} things in {group.name}: refused")
+    return list(group)
