@@ -83,12 +83,14 @@ class Background:
         Without `wait` it goes on until the run's tasks are cancelled, which is the last that happens to them.
 
         Raises:
-            DetachedEvent: the run has come to its `TrainEnd`.
+            DetachedEvent: the run has come to its `TrainEnd`, or without `wait` to its very end.
         """
         checked_work(function)
         with self._lock:
-            if self._over:
+            if self._over and wait:
                 raise DetachedEvent("start_soon() is too late: nothing of the run comes after TrainEnd")
+            if self._tasks is not None and self._tasks.cancel_scope.cancel_called:
+                raise DetachedEvent("start_soon() is too late: the run has ended")
             self._asked += wait
         context = contextvars.copy_context()
 

@@ -37,7 +37,7 @@ from .mailbox import MOST_LOSSLESS
 from .names import nearest, snake
 from .subscriptions import Hook, How, Mode, OnError, Subscription, check_handler, is_async
 
-__all__ = ["Callback", "inline", "subscription_of"]
+__all__ = ["Callback", "hook_line", "hook_names", "inline", "subscription_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -248,22 +248,22 @@ def _inline(hook: Any, *, replayable: bool) -> Any:
 # --- checks --------------------------------------------------------------------------------------------------------
 
 
-def _hooks() -> dict[str, type[Event]]:
+def hook_names() -> dict[str, type[Event]]:
     """Hook names and their events; users' own events are hooks too, once their class is known."""
     return {f"on_{snake(kind.__name__)}": kind for kind in kinds_below(Event)} | {"on_event": Event}
 
 
-def _line(name: str) -> str:
+def hook_line(name: str, write: str = "async def {}(self, event): …") -> str:
     """The line to write for a hook."""
-    kind = _hooks().get(ALIASES.get(name, name))
+    kind = hook_names().get(ALIASES.get(name, name))
     names = [] if kind is None else [f for f in ("epoch", "batch", "step", "logs") if f in kind.__dataclass_fields__]
     hint = f"  # {', '.join('event.' + f for f in names[-2:])}" if names else ""
-    return f"async def {name}(self, event): …{hint}"
+    return write.format(name) + hint
 
 
 def _check_class(cls: type[Callback]) -> None:
     """Refuse what looks like a hook and is none, or would never be called as meant."""
-    known = _hooks()
+    known = hook_names()
     seen: dict[str, object] = {}
     for base in reversed(cls.__mro__):  # mixins that are no callbacks included
         if base is not object and base is not Callback:
@@ -287,7 +287,8 @@ def _check_class(cls: type[Callback]) -> None:
         if named:
             given = inspect.signature(function)
             raise TypeError(
-                f"{cls.__name__}.{name}{given} does not fit: a hook takes one argument, the event. Write {_line(name)}"
+                f"{cls.__name__}.{name}{given} does not fit: a hook takes one argument, the event. "
+                f"Write {hook_line(name)}"
             )
     for alias, name in ALIASES.items():
         if alias in seen and name in seen:
@@ -315,7 +316,7 @@ def _check_name(cls: type, name: str, known: Iterable[str]) -> None:
         raise TypeError(f"{cls.__name__}.{name} would never be called: {_NO_EVENT[hook]}")
     guess = hook if hook in known or hook in ALIASES else nearest(hook, [*known, *ALIASES])
     if guess is not None:
-        raise TypeError(f"{cls.__name__}.{name} is no hook and would never be called. Write {_line(guess)}")
+        raise TypeError(f"{cls.__name__}.{name} is no hook and would never be called. Write {hook_line(guess)}")
     if camel:
         return
     raise TypeError(
@@ -345,7 +346,7 @@ def subscription_of(callback: object) -> Subscription:
     options = {key: getattr(callback, key) for key in ("order", "every", "thread", "timeout", "on_error")}
     how = How.of(label, {**options, "overflow": "block", "buffer": MOST_LOSSLESS, "name": label})
     hooks: dict[type[Event], Hook] = {}
-    for name, kind in _hooks().items():
+    for name, kind in hook_names().items():
         found = _overridden(callback, name)
         for alias in (alias for alias, meant in ALIASES.items() if meant == name):
             other = _overridden(callback, alias)
@@ -398,6 +399,6 @@ def _no_callback(given: object) -> str:
     if isinstance(given, str):
         return f"callbacks takes Callback objects, not names such as {given!r}"
     kind = type(given)
-    methods = any(callable(getattr(given, hook, None)) for hook in [*_hooks(), *ALIASES])
+    methods = any(callable(getattr(given, hook, None)) for hook in [*hook_names(), *ALIASES])
     hint = f"let {kind.__name__} inherit from af.Callback" if methods else "subclass af.Callback"
     return f"callbacks takes Callback objects, not {given!r}; {hint}"

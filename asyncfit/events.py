@@ -291,7 +291,7 @@ class Event(_Attached):
 
         Raises:
             TypeError: `function` is not async.
-            DetachedEvent: there is no run, or it has come to its `TrainEnd`.
+            DetachedEvent: there is no run, or it has come to its `TrainEnd` (with `wait=False`: or it has ended).
         """
         self._controlled("start_soon()").start_soon(function, args, wait)
 

@@ -8,15 +8,19 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable
-from typing import TypeVar, TypeVarTuple
+from typing import Generic, TypeVar, TypeVarTuple
 
 import anyio
 import anyio.to_thread
 
 from ..errors import InvalidInput
 
-__all__ = ["add", "checked_file", "end_line", "off_loop", "start"]
+__all__ = ["Gathered", "add", "checked_file", "end_line", "off_loop", "start"]
+
+OFTEN = 1.0
+"""Seconds that what was gathered waits at most to be written."""
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -25,6 +29,48 @@ Ts = TypeVarTuple("Ts")
 async def off_loop(work: Callable[[*Ts], T], *args: *Ts) -> T:
     """`work(*args)` in a thread, however many the program keeps busy; a cancellation waits until it is done."""
     return await anyio.to_thread.run_sync(work, *args, limiter=anyio.CapacityLimiter(1))
+
+
+class Gathered(Generic[T]):
+    """Things that wait to be written together, in a thread.
+
+    Args:
+        write: writes them, in order; plain.
+        most: with more than so much waiting, `add` says that it is time to `flush`.
+    """
+
+    def __init__(self, write: Callable[[list[T]], None], most: int) -> None:
+        self._write = write
+        self._most = most
+        self._items: list[T] = []
+        self._size = 0
+        self._flushed = time.monotonic()
+        self._lock = anyio.Lock()
+
+    def begin(self) -> None:
+        """A run begins, perhaps on another loop; what waits stays."""
+        self._lock = anyio.Lock()
+        self._flushed = time.monotonic()
+
+    def add(self, item: T, size: int = 1) -> bool:
+        """Let `item` wait. Whether it is time to write."""
+        self._items.append(item)
+        self._size += size
+        return self._size > self._most or time.monotonic() - self._flushed > OFTEN
+
+    async def flush(self) -> None:
+        """Write what waits. What cannot be written is lost, and the error says so."""
+        async with self._lock:
+            items, self._items, self._size = self._items, [], 0
+            self._flushed = time.monotonic()
+            if items:
+                await off_loop(self._write, items)
+
+    async def keep_flushing(self) -> None:
+        """Write what waits once a second, for as long as this is not cancelled."""
+        while True:
+            await anyio.sleep(OFTEN)
+            await self.flush()
 
 
 def checked_file(what: str, filename: str | os.PathLike[str]) -> str:

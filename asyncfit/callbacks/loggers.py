@@ -8,7 +8,6 @@ import itertools
 import json
 import logging
 import os
-import time
 from collections.abc import Awaitable, Iterable, Iterator
 from typing import Any
 
@@ -19,12 +18,9 @@ from ..events import EpochEnd, Event, TrainBegin, TrainEnd
 from ..names import snake
 from ..subscriptions import event_kinds
 from .base import StatefulCallback
-from .files import add, checked_file, end_line, off_loop, start
+from .files import Gathered, add, checked_file, end_line, off_loop, start
 
 __all__ = ["CSVLogger", "JSONLinesLogger"]
-
-OFTEN = 1.0
-"""Seconds after which lines that wait are written, when another comes."""
 
 MOST = 1 << 18
 """Characters of lines that wait at most."""
@@ -139,9 +135,9 @@ def _cell(value: object) -> object:
 class JSONLinesLogger(StatefulCallback):
     """Writes every event, as the JSON of its `to_dict()`, into a line of a file. `JSONLinesLogger.read` reads it back.
 
-    Lines are gathered and written in a thread: at the end of an epoch, and of what comes between when the last writing
-    is a second ago. None is left out: where the file is slower than the run for long, the run waits for it. A run that
-    is resumed adds to the file; its events have the next `attempt`.
+    Lines are gathered and written in a thread, at the end of each epoch and after a second at the latest. None is left
+    out: where the file is slower than the run for long, the run waits for it. A run that is resumed adds to the file;
+    its events have the next `attempt`.
 
     Args:
         filename: of the file. Its directory must exist.
@@ -169,9 +165,7 @@ class JSONLinesLogger(StatefulCallback):
         given: Any = (Event,) if kinds is None else kinds if several else (kinds,)
         self.kinds = event_kinds(given, f"{self.label}(kinds=[…])")
         self.append = append
-        self._waiting: list[str] = []
-        self._size = 0
-        self._written = 0.0
+        self._lines = Gathered(self._add, MOST)
         for kind in self.kinds:
             if kind is not TrainBegin and kind is not TrainEnd:
                 setattr(self, f"on_{snake(kind.__name__)}", self._note)
@@ -183,30 +177,24 @@ class JSONLinesLogger(StatefulCallback):
         resumed = self._loaded
         super().on_train_begin(event)
         await off_loop(self._start, self.append or resumed)
-        self._written = time.monotonic()
+        self._lines.begin()
         self._note(event)
+        event.start_soon(self._lines.keep_flushing, wait=False)
 
     async def on_train_end(self, event: TrainEnd) -> None:
         self._note(event)
-        await self._write()
+        await self._lines.flush()
 
     def _note(self, event: Event) -> Awaitable[None] | None:
         """Make the line of an event."""
+        due = False
         if isinstance(event, self.kinds):
             line = _to_json(event.to_dict())
-            self._waiting.append(line)
-            self._size += len(line)
+            due = self._lines.add(line, len(line))
             self.lines += 1
         if event.run_id is None:  # of the model, before there is a run
             return None
-        due = type(event) is EpochEnd or self._size > MOST or time.monotonic() - self._written > OFTEN
-        return self._write() if due else None
-
-    async def _write(self) -> None:
-        waiting, self._waiting, self._size = self._waiting, [], 0
-        self._written = time.monotonic()
-        if waiting:
-            await off_loop(self._add, waiting)
+        return self._lines.flush() if due or type(event) is EpochEnd else None
 
     def _start(self, keep: bool) -> None:
         start(self.filename, keep=keep)

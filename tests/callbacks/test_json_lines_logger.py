@@ -13,7 +13,7 @@ import pytest
 
 import asyncfit as af
 from asyncfit import layers
-from asyncfit.callbacks import JSONLinesLogger, loggers
+from asyncfit.callbacks import JSONLinesLogger, files, loggers
 from tests.callbacks.test_csv_logger import largest_file
 from tests.run.helpers import Gate, Linear, X, Y, fit, kinds, nothing_left, until
 
@@ -151,14 +151,28 @@ async def test_lines_are_in_the_file_at_the_end_of_their_epoch(tmp_path: Path) -
 
 
 @pytest.mark.anyio
+async def test_lines_do_not_wait_for_the_next_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "OFTEN", 0.05)
+    gate = Gate(at=1)
+    async with fit(Linear(gate), callbacks=JSONLinesLogger(tmp_path / "log.jsonl")):
+        await until(gate.reached.is_set)
+        await until(
+            lambda: (
+                (tmp_path / "log.jsonl").exists() and (tmp_path / "log.jsonl").read_bytes().count(b"BatchBegin") == 2
+            )
+        )
+        gate.open.set()
+
+
+@pytest.mark.anyio
 async def test_what_waits_is_bounded_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loggers, "MOST", 1000)
     sizes: list[int] = []
 
     class Watched(JSONLinesLogger):
-        async def _write(self) -> None:
-            sizes.append(sum(map(len, self._waiting)))
-            await super()._write()
+        def _add(self, lines: list[str]) -> None:
+            sizes.append(sum(map(len, lines)))
+            super()._add(lines)
 
     seen = Seen()
     await fit(epochs=20, callbacks=[Watched(tmp_path / "log.jsonl"), seen])

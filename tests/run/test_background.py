@@ -166,6 +166,27 @@ async def test_work_that_nobody_waits_for_goes_on_until_all_have_dealt_with_trai
 
 
 @pytest.mark.anyio
+async def test_work_that_nobody_waits_for_may_start_as_long_as_anything_is_delivered() -> None:
+    events: list[af.Event] = []
+    began = anyio.Event()
+
+    async def work() -> None:
+        began.set()
+        await anyio.sleep_forever()
+
+    class Late(af.Callback):
+        async def on_train_end(self, event: af.TrainEnd) -> None:
+            events.append(event)
+            event.start_soon(work, wait=False)
+            await began.wait()
+
+    with anyio.fail_after(20), nothing_left():
+        await fit(callbacks=Late())
+        with pytest.raises(af.DetachedEvent, match="the run has ended"):
+            events[0].start_soon(work, wait=False)
+
+
+@pytest.mark.anyio
 async def test_work_that_nobody_waits_for_fails_the_run_too() -> None:
     async def work(event: af.Event) -> None:
         raise ValueError("no room")
