@@ -66,7 +66,7 @@ class Background:
         self._interrupted, self._settled = interrupted, settled
         self._lock = threading.Lock()
         self._asked = 0  # and not done
-        self._over = False
+        self._over = self._closed = False
         self._tasks: anyio.abc.TaskGroup | None = None
         self._scopes: set[anyio.CancelScope] = set()
         self._deadline = math.inf
@@ -89,7 +89,7 @@ class Background:
         with self._lock:
             if self._over and wait:
                 raise DetachedEvent("start_soon() is too late: nothing of the run comes after TrainEnd")
-            if self._tasks is not None and self._tasks.cancel_scope.cancel_called:
+            if self._closed:
                 raise DetachedEvent("start_soon() is too late: the run has ended")
             self._asked += wait
         context = contextvars.copy_context()
@@ -153,6 +153,10 @@ class Background:
         self._deadline = min(self._deadline, deadline)
         for scope in self._scopes:
             scope.deadline = self._deadline
+
+    def close(self) -> None:
+        """The run's tasks are about to be cancelled: nothing can be started any more."""
+        self._closed = True
 
     def finish(self) -> bool:
         """Whether there is none left; if so, none can be started any more."""

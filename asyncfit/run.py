@@ -541,6 +541,7 @@ class Run:
                         self._wake = wakeup.set
                         await worker.aclose()
                     await self._drain(tasks, wakeup)
+                self._background.close()
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             raise sole(group) from None
