@@ -83,13 +83,18 @@ class Callback:
         gates: which hooks the run's decisions wait for: "epoch" (train, epoch and validation hooks), "batch" (batch
             hooks as well) or "none" (it only watches).
         order: gates of one event run in groups by this number, lowest first; a later group sees the logs that the
-            groups before it added.
+            groups before it added. Those of `asyncfit.callbacks` that decide (to stop, on a rate) have 100, those that
+            save 200.
         every: of the batches only the n-th, 2n-th and so on reach the batch hooks, counted by `step` from the run's
             beginning. The other hooks get all their events.
         thread: run plain hooks in a thread.
         timeout: seconds that one hook may take.
         on_error: "raise" (the run fails), "log" or "detach" (log, and cancel this callback).
         name: what statistics and messages call it; by default the class's name.
+        portable: its inline hooks may run on a copy of the callback in a process of their own (executor="process"):
+            the class must be importable and the object picklable; what they change in the copy stays there.
+        sets_learning_rate: it sets the rate of what it trains. `fit` refuses it for a model whose rate follows a
+            schedule of its own.
     """
 
     gates: Literal["epoch", "batch", "none"] = "epoch"
@@ -99,6 +104,8 @@ class Callback:
     timeout: float | None = None
     on_error: OnError = "raise"
     name: str | None = None
+    portable: bool = False
+    sets_learning_rate: bool = False
 
     model: Any = _Elsewhere(
         "a callback has no self.model here; each event brings the model as it was then: event.model "

@@ -215,7 +215,7 @@ class Compute:
             return
 
     def _begin(self, epoch: int | None) -> int | None:
-        held = self.interest.hold_boundary
+        held = self.interest.hold_boundary or self.interest.hold_begin
         asked = self._inline(TrainBegin, params=self.work.params) if self.interest.inline else None
         if self._stop:
             epoch = None
@@ -280,7 +280,7 @@ class Compute:
                 progress.step = step + 1
                 if self._each_end:
                     every = self.interest.batch_end
-                    if self.interest.inline or self.interest.hold_batch_end:
+                    if self.interest.inline_batch_end or self.interest.hold_batch_end:
                         yield from self._batch_done(epoch, batch, step, size, logs)
                     elif every == 1 or not (step + 1) % every:
                         snap = self.interest.snapshot_batch
@@ -296,7 +296,9 @@ class Compute:
 
     def _announce(self, epoch: int, batch: int, step: int) -> Generator[bool, None, None]:
         interest = self.interest
-        asked = self._inline(BatchBegin, epoch=epoch, batch=batch, step=step) if interest.inline else None
+        asked = None
+        if interest.inline_batch_begin:
+            asked = self._inline(BatchBegin, epoch=epoch, batch=batch, step=step)
         held = _nth(interest.hold_batch_begin, step)
         if held or asked or _nth(interest.batch_begin, step):
             if held:
@@ -311,7 +313,7 @@ class Compute:
         interest = self.interest
         asked = None
         logs = {name: float(value) for name, value in logs.items()}
-        if interest.inline:
+        if interest.inline_batch_end:
             asked = self._inline(BatchEnd, epoch=epoch, batch=batch, step=step, size=size, logs=logs)
         held = _nth(interest.hold_batch_end, step)
         if held or asked or _nth(interest.batch_end, step):
@@ -339,8 +341,10 @@ class Compute:
             held = self.interest.hold_boundary
             if held or asked_begin or self.interest.validation_begin:
                 snapshot = self._open_boundary(held) if held else None
-                now = time.time()
-                self._report(ValidationBegun(self._era, now, epoch, progress.step, held, snapshot, asked_begin))
+                now, rate_now = time.time(), float(work.trainable.learning_rate)
+                self._report(
+                    ValidationBegun(self._era, now, epoch, progress.step, held, rate_now, snapshot, asked_begin)
+                )
             val_logs = yield from self._validate(work.validation, epoch)
             if self.interest.inline:
                 asked_validation = self._inline(ValidationEnd, epoch=epoch, logs=val_logs)
@@ -512,8 +516,8 @@ class Compute:
 
     def _listen(self, interest: Interest) -> None:
         self.interest = interest
-        self._each_begin = bool(interest.batch_begin or interest.hold_batch_begin or interest.inline)
-        self._each_end = bool(interest.batch_end or interest.hold_batch_end or interest.inline)
+        self._each_begin = bool(interest.batch_begin or interest.hold_batch_begin or interest.inline_batch_begin)
+        self._each_end = bool(interest.batch_end or interest.hold_batch_end or interest.inline_batch_end)
 
     def _go_back(self, hold: _Hold) -> None:
         """Everything as it was at the hold, but for a pause and a snapshot that somebody waits for."""
@@ -559,6 +563,8 @@ class Compute:
         if asked.rate is not None:
             asked.previous_rate = float(self.work.trainable.learning_rate)
             self._set_rate(float(asked.rate.value))
+            if float(self.work.trainable.learning_rate) == asked.previous_rate:  # no change, so nothing to tell
+                asked.rate = None
         if asked.stops:
             self._stop = self._attention = True
         return asked

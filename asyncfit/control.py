@@ -71,14 +71,19 @@ class LateControl:
     def __init__(
         self,
         stop: Callable[[StopAsked], None],
+        cancel: Callable[[str], object],
         publish: Callable[[Event], None],
         start_soon: Callable[[Callable[..., Awaitable[object]], tuple[Any, ...], Mailbox | None, bool], None],
     ) -> None:
-        self._stop, self._publish, self._start_soon = stop, publish, start_soon
+        self._stop, self._cancel, self._publish, self._start_soon = stop, cancel, publish, start_soon
 
-    def stop(self, reason: str, resumable: bool) -> None:
+    def stop(self, reason: str, resumable: bool, who: str = "run") -> None:
         mailbox = handling.get()
-        self._stop(StopAsked("run" if mailbox is None else mailbox.name, checked_reason(reason), bool(resumable)))
+        who = who if mailbox is None else mailbox.name
+        self._stop(StopAsked(who, checked_reason(reason), bool(resumable)))
+
+    def cancel(self, reason: str) -> None:
+        self._cancel(checked_reason(reason))
 
     def publish(self, event: Event) -> None:
         self._publish(event)
@@ -91,6 +96,9 @@ class LateControl:
             f"{what} must be asked for while a gate holds the event: subscribe with gate=True (a Callback's epoch, "
             "validation and train hooks are gates), and ask before the handler returns"
         )
+
+    def learning_rate(self) -> float:
+        raise self._refuse("learning_rate")
 
     def set_learning_rate(self, value: float) -> None:
         raise self._refuse("set_learning_rate()")
@@ -112,21 +120,33 @@ class GateControl:
         decision: what was asked for so far.
     """
 
-    __slots__ = ("_late", "_model", "_name", "_schedule", "decision", "released")
+    __slots__ = ("_late", "_model", "_name", "_rate", "_schedule", "decision", "released")
 
-    def __init__(self, name: str, late: LateControl, model: object, schedule: str | None) -> None:
+    def __init__(
+        self, name: str, late: LateControl, model: object, schedule: str | None, rate: Callable[[], float]
+    ) -> None:
         self.decision = Decision()
         self.released = False
         self._name = name
         self._late = late
         self._model = model
         self._schedule = schedule
+        self._rate = rate
 
     def stop(self, reason: str, resumable: bool) -> None:
         if self.released:
-            self._late.stop(reason, resumable)
+            self._late.stop(reason, resumable, self._name)
         else:
             self.decision.stops.append(StopAsked(self._name, checked_reason(reason), bool(resumable)))
+
+    def cancel(self, reason: str) -> None:
+        self._late.cancel(reason)
+
+    def learning_rate(self) -> float:
+        if self.released:
+            return self._late.learning_rate()
+        asked = self.decision.rate
+        return self._rate() if asked is None else float(asked.value)
 
     def set_learning_rate(self, value: float) -> None:
         rate = checked_rate(value)
@@ -184,6 +204,8 @@ class Owner:
     late: LateControl
     model: Any = None
     schedule: str | None = None
+    rate: Callable[[Update | None], float] = lambda asked: 0.0
+    """The rate that holds at the boundary which is open, if gates of a lower order have asked for this one."""
 
 
 def named(event: Event) -> str:

@@ -6,6 +6,7 @@ it happens on the run's loop, but for `Inline`, which compute calls in its own t
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import threading
@@ -132,7 +133,8 @@ class Delivery:
 
     def interest(self) -> Interest:
         """What compute has to report and to hold for those who listen now."""
-        boundary = snapshot_boundary = snapshot_end = validation = inline = lockstep = False
+        boundary = begin = snapshot_boundary = snapshot_end = validation = inline = lockstep = False
+        inline_batch = {BatchBegin: False, BatchEnd: False}
         hold = {BatchBegin: 0, BatchEnd: 0}
         tell = {BatchBegin: 0, BatchEnd: 0}
         snapshot_batch = 0
@@ -144,6 +146,8 @@ class Delivery:
                     continue
                 if hook.mode == "inline":
                     inline = True
+                    if kind is BatchBegin or kind is BatchEnd:
+                        inline_batch[kind] = True
                     lockstep |= not hook.replayable
                     continue
                 if kind is TrainEnd:
@@ -154,11 +158,13 @@ class Delivery:
                     if how.snapshots and kind is BatchEnd:
                         snapshot_batch = math.gcd(snapshot_batch, how.every)
                 else:
-                    boundary |= hook.mode == "gate"
+                    boundary |= hook.mode == "gate" and kind is not TrainBegin
+                    begin |= hook.mode == "gate" and kind is TrainBegin
                     snapshot_boundary |= how.snapshots
                     validation |= kind is ValidationBegin
         return Interest(
             hold_boundary=boundary,
+            hold_begin=begin,
             hold_batch_begin=hold[BatchBegin],
             hold_batch_end=hold[BatchEnd],
             batch_begin=math.gcd(hold[BatchBegin], tell[BatchBegin]),
@@ -168,6 +174,8 @@ class Delivery:
             snapshot_batch=snapshot_batch,
             snapshot_end=snapshot_end,
             inline=inline,
+            inline_batch_begin=inline_batch[BatchBegin],
+            inline_batch_end=inline_batch[BatchEnd],
             lockstep=lockstep,
         )
 
@@ -373,8 +381,9 @@ class _Round:
                 self._finish()
                 return
             owner = self._delivery._owner
+            rate = functools.partial(owner.rate, self._decision.rate)
             for box in self._groups.pop(0):
-                control = GateControl(box.name, owner.late, owner.model, owner.schedule)
+                control = GateControl(box.name, owner.late, owner.model, owner.schedule, rate)
                 event = self._event._replace()._attach(control, self._model)
                 self.asked.add(box)
                 if box.put_gate(event, self._answered) is not None:

@@ -185,6 +185,8 @@ class Control(Protocol):
     """What stands behind `event.stop()` and the like; each says itself whether it may still be used."""
 
     def stop(self, reason: str, resumable: bool) -> None: ...
+    def cancel(self, reason: str) -> None: ...
+    def learning_rate(self) -> float: ...
     def set_learning_rate(self, value: float) -> None: ...
     def set_weights(self, snapshot: Any) -> None: ...
     def restore_at_end(self, snapshot: Any) -> None: ...
@@ -396,9 +398,18 @@ class _Stops(_Attached):
         """
         cast("Event", self)._controlled("stop()").stop(reason, resumable)
 
+    def cancel(self, reason: str = "") -> None:
+        """Cancel the run, as `run.cancel(reason)` does: from any thread, whether or not a gate holds the event."""
+        cast("Event", self)._controlled("cancel()").cancel(reason)
+
 
 class _Steers(_Stops):
     __slots__ = ()
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate as of this event, with what gates of a lower `order` have set. Gates and inline only."""
+        return cast("Event", self)._controlled("learning_rate").learning_rate()
 
     def set_learning_rate(self, value: float) -> None:
         """Train on with this rate. Gates only; of several settings at one boundary the last one holds."""

@@ -173,6 +173,9 @@ class Front:
         for subscription in [*map(subscription_of, callbacks), *(bus.subscriptions if bus is not None else ())]:
             check_inline(subscription)
         schedule = _schedule(trainable)
+        for callback in callbacks:
+            if schedule is not None and callback.sets_learning_rate:
+                raise InvalidInput(f"{callback.name or type(callback).__name__} cannot be used here: {schedule}")
 
         def begin() -> Run:
             subscriptions = [subscription_of(callback) for callback in callbacks]

@@ -128,7 +128,7 @@ class Inline:
         made: Any = kind
         for subscriber, hook in handlers:
             event = made(run_id=self.run_id, attempt=self.attempt, time=now, **values)
-            control = InlineControl(subscriber.subscription.name, owner.late, owner.model, owner.schedule)
+            control = InlineControl(subscriber.subscription.name, owner.late, owner.model, owner.schedule, self._rate)
             event._attach(control, self.trainable)
             object.__setattr__(event, "_replay", replay)
             try:
@@ -151,6 +151,9 @@ class Inline:
             decision.merge(control.decision)
         asked = decision.stops or decision.rate or decision.weights or decision.logs
         return decision if asked else None
+
+    def _rate(self) -> float:
+        return float(self.trainable.learning_rate)
 
     def _failed(self, subscription: Subscription, error: Exception) -> None:
         _logger.error("%s failed", subscription.name, exc_info=error)

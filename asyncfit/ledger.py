@@ -207,6 +207,7 @@ class Ledger:
                 self._todo.append(ValidationEnd)
             self._todo.append(EpochEnd)
         elif kind is ValidationBegun:
+            self._rate = report.rate_now
             self._open_boundary(report, report.epoch)
             self._todo.append(ValidationBegin)
         elif kind is TrainBegun:
@@ -394,6 +395,11 @@ class Ledger:
         if rate is not None and self._as_stored(rate.value) != self._rate:
             new_rate = rate.value
         return None if new_weights is None and new_rate is None else Change(new_weights, new_rate)
+
+    def rate(self, asked: Update | None = None) -> float:
+        """The rate as of the event that is out, if gates that were asked about it before have asked for this one."""
+        asked = asked or self._bound.rate
+        return self._rate if asked is None else self._as_stored(asked.value)
 
     def _close_boundary(self, change: Change | None) -> None:
         bound, self._bound = self._bound, Decision()

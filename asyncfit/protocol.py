@@ -107,7 +107,9 @@ class Decision:
     def merge(self, later: Decision) -> None:
         """Take in what was asked later: of several values the last one holds."""
         self.stops += later.stops
-        self.rate = later.rate or self.rate
+        if later.rate is not None:
+            self.previous_rate = self.previous_rate if self.rate is not None else later.previous_rate
+            self.rate = later.rate
         self.weights = later.weights or self.weights
         self.restore = later.restore or self.restore
         self.logs.update(later.logs)
@@ -124,6 +126,8 @@ class Interest(NamedTuple):
     """What compute has to report, and to hold. Batch events: every n-th by `step`, 0 for none."""
 
     hold_boundary: bool = False
+    hold_begin: bool = False
+    """Hold TrainBegin, if no other boundary."""
     hold_batch_begin: int = 0
     hold_batch_end: int = 0
     batch_begin: int = 0
@@ -134,6 +138,9 @@ class Interest(NamedTuple):
     snapshot_end: bool = False
     inline: bool = False
     """Inline handlers are subscribed: ask the port that the run was started with."""
+    inline_batch_begin: bool = False
+    inline_batch_end: bool = False
+    """Some of them are, for that event of each batch."""
     lockstep: bool = False
     """An inline handler that cannot replay is subscribed: lookahead is 0."""
 
@@ -183,6 +190,7 @@ class ValidationBegun(NamedTuple):
     epoch: int
     step: int
     held: bool
+    rate_now: float
     snapshot: State | None
     inline: Decision | None
 

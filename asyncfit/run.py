@@ -152,6 +152,7 @@ class Run:
         self._final_error: BaseException | None = None
         late = LateControl(
             stop=lambda asked: self._ask(lambda: self._ledger.stop(asked)),
+            cancel=self.cancel,
             publish=lambda event: self._publish_own(checked_event("event.publish", event)),
             start_soon=self._background.start,
         )
@@ -169,6 +170,7 @@ class Run:
                 late=late,
                 model=order.reader,
                 schedule=order.schedule,
+                rate=lambda asked: self._ledger.rate(asked),
             ),
             order.subscriptions,
             order.bus,

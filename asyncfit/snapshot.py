@@ -67,6 +67,10 @@ class Snapshot:
         """All that the next batch would have depended on: read-only arrays, numbers, text."""
         return dict(self._state)
 
+    def _of_same_model(self, state: State, step: int, epoch: int) -> Snapshot:
+        """Another state of the model that this one is of, such as one that was kept in a file."""
+        return Snapshot(state, step, epoch, self._model)
+
     def __repr__(self) -> str:
         size = sum(value.nbytes for value in self._state.values() if isinstance(value, np.ndarray))
         return f"<Snapshot at step {self.step}, epoch {self.epoch}, {size:,} bytes>"

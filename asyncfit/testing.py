@@ -18,7 +18,8 @@ class Scripted:
     """A Trainable that learns nothing: its loss and metrics are those of a script, epoch by epoch.
 
     `Trainer(Scripted(loss=[3, 2, 1], val_loss=[3, 4, 5])).fit(x, y, epochs=3)` lets you test what your callbacks do at
-    a loss that rises, a NaN, a plateau. After its end a script stays at its last value.
+    a loss that rises, a NaN, a plateau. After its end a script stays at its last value. Where a metric's script says
+    None, the metric is missing in that epoch.
 
     Args:
         loss: of each epoch.
@@ -27,12 +28,14 @@ class Scripted:
     """
 
     def __init__(
-        self, loss: Sequence[float], val_loss: Sequence[float] | None = None, **metrics: Sequence[float]
+        self, loss: Sequence[float], val_loss: Sequence[float] | None = None, **metrics: Sequence[float | None]
     ) -> None:
         scripts = {"loss": loss, **metrics} | ({} if val_loss is None else {"val_loss": val_loss})
         for name, values in scripts.items():
             if not len(values):
                 raise ValueError(f"{name}=[] is empty; give at least one value")
+            if name in ("loss", "val_loss") and None in values:
+                raise ValueError(f"{name}={values!r}: a model always has a loss; None is for metrics")
         self._train = {name: list(values) for name, values in scripts.items() if not name.startswith("val_")}
         self._test = {name[4:]: list(values) for name, values in scripts.items() if name.startswith("val_")}
         self.learning_rate = 0.01
@@ -68,8 +71,9 @@ class Scripted:
         return np.full(len(x), self.weights[0])
 
 
-def _at(script: Mapping[str, Sequence[float]], epoch: int) -> dict[str, float]:
-    return {name: float(values[min(epoch, len(values) - 1)]) for name, values in script.items()}
+def _at(script: Mapping[str, Sequence[float | None]], epoch: int) -> dict[str, float]:
+    now = {name: values[min(epoch, len(values) - 1)] for name, values in script.items()}
+    return {name: float(value) for name, value in now.items() if value is not None}
 
 
 def check_trainable(trainable: Trainable, batches: Iterable[Sequence[Any]]) -> None:

@@ -230,6 +230,12 @@ class Control:
     def stop(self, reason: str, resumable: bool) -> None:
         self.asked.append(("stop", reason, resumable))
 
+    def cancel(self, reason: str) -> None:
+        self.asked.append(("cancel", reason))
+
+    def learning_rate(self) -> float:
+        return 0.25
+
     def set_learning_rate(self, value: float) -> None:
         self.asked.append(value)
 
@@ -254,6 +260,8 @@ def test_control_goes_to_what_was_attached_and_drops_out_of_copies() -> None:
     snapshot: Any = object()
     event = EpochEnd(epoch=0, logs={})._attach(control, snapshot)
     event.stop("enough", resumable=True)
+    event.cancel("no more")
+    assert event.learning_rate == 0.25
     event.set_learning_rate(0.1)
     event.set_weights(snapshot)
     event.restore_at_end(snapshot)
@@ -262,8 +270,8 @@ def test_control_goes_to_what_was_attached_and_drops_out_of_copies() -> None:
     event.start_soon(anyio.sleep, 3)
     event.start_soon(anyio.sleep, 4, wait=False)
     assert control.asked == [
-        ("stop", "enough", True), 0.1, ("set", snapshot), ("restore", snapshot), {"f1": 0.5}, ("publish", event),
-        (anyio.sleep, (3,), True), (anyio.sleep, (4,), False),
+        ("stop", "enough", True), ("cancel", "no more"), 0.1, ("set", snapshot), ("restore", snapshot), {"f1": 0.5},
+        ("publish", event), (anyio.sleep, (3,), True), (anyio.sleep, (4,), False),
     ]  # fmt: skip
     assert event.model is snapshot
     for twin in (copy.copy(event), copy.deepcopy(event), pickle.loads(pickle.dumps(EpochEnd(epoch=0, logs={})))):

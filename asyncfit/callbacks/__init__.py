@@ -4,10 +4,18 @@ from .lambdas import LambdaCallback as LambdaCallback
 from .loggers import CSVLogger as CSVLogger
 from .loggers import JSONLinesLogger as JSONLinesLogger
 from .progress import ProgressBar as ProgressBar
+from .schedules import LearningRateScheduler as LearningRateScheduler
+from .schedules import ReduceLROnPlateau as ReduceLROnPlateau
+from .stopping import EarlyStopping as EarlyStopping
+from .stopping import TerminateOnNaN as TerminateOnNaN
 
 __all__ = [
     "CSVLogger",
+    "EarlyStopping",
     "JSONLinesLogger",
     "LambdaCallback",
+    "LearningRateScheduler",
     "ProgressBar",
+    "ReduceLROnPlateau",
+    "TerminateOnNaN",
 ]

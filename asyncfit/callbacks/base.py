@@ -12,7 +12,7 @@ from ..errors import InvalidInput
 from ..events import TrainBegin
 from ..names import unknown
 
-__all__ = ["DECIDES", "SAVES", "StatefulCallback", "checked_verbose", "logger"]
+__all__ = ["DECIDES", "SAVES", "ShippedCallback", "StatefulCallback", "logger"]
 
 DECIDES = 100
 """The `order` of callbacks that decide: they see what users' callbacks, at 0, added to the logs."""
@@ -22,26 +22,47 @@ SAVES = 200
 logger = logging.getLogger("asyncfit")
 
 
-class StatefulCallback(Callback):
-    """A callback with a memory: `keeps` names the attributes that make it up, `reset` gives them their first values.
-
-    The same object may serve one run after another: each `TrainBegin` resets it, unless `load_state_dict` was called
-    since its last run, for then the run goes on where that state was taken.
+class ShippedCallback(Callback):
+    """A name, and a voice.
 
     Args:
         name: what statistics and messages call it; by default the class's name.
         verbose: 0 is silent; 1 tells on the logger "asyncfit", at INFO, what it does.
     """
 
+    def __init__(self, *, name: str | None = None, verbose: int = 0) -> None:
+        owner = type(self).__name__
+        if name is not None:
+            if not isinstance(name, str) or not name:  # type: ignore[redundant-expr]
+                raise TypeError(f"{owner}(name=…) takes text, not {name!r}")
+            self.name = name
+        if not isinstance(verbose, int):
+            raise InvalidInput(f"{owner}(verbose=…) is 0 (silent) or 1 (messages), not {verbose!r}")
+        self.verbose = int(verbose)
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return self.name or type(self).__name__
+
+    def say(self, message: str, *values: object) -> None:
+        """Log at INFO what it does, if it is to be verbose."""
+        if self.verbose > 0:
+            logger.info("%s: " + message, self.label, *values)
+
+
+class StatefulCallback(ShippedCallback):
+    """A callback with a memory: `keeps` names the attributes that make it up, `reset` gives them their first values.
+
+    The same object may serve one run after another: each `TrainBegin` resets it, unless `load_state_dict` was called
+    since its last run, for then the run goes on where that state was taken.
+    """
+
     keeps: ClassVar[tuple[str, ...]] = ()
     """The attributes that `state_dict` holds: numbers, text and arrays; those that are None are left out."""
 
     def __init__(self, *, name: str | None = None, verbose: int = 0) -> None:
-        if name is not None:
-            if not isinstance(name, str) or not name:  # type: ignore[redundant-expr]
-                raise TypeError(f"{type(self).__name__}(name=…) takes text, not {name!r}")
-            self.name = name
-        self.verbose = checked_verbose(type(self).__name__, verbose)
+        super().__init__(name=name, verbose=verbose)
         self._loaded = False
         self.reset()
 
@@ -49,7 +70,7 @@ class StatefulCallback(Callback):
         """Forget all that earlier runs brought."""
 
     def on_train_begin(self, event: TrainBegin) -> Awaitable[None] | None:
-        """A subclass that has a `on_train_begin` of its own calls this first."""
+        """A subclass that has an `on_train_begin` of its own calls this first."""
         if not self._loaded:
             self.reset()
         self._loaded = False
@@ -72,20 +93,3 @@ class StatefulCallback(Callback):
         for key, value in state.items():
             setattr(self, key, copy.copy(value))
         self._loaded = True
-
-    @property
-    def label(self) -> str:
-        """What messages call it."""
-        return self.name or type(self).__name__
-
-    def say(self, message: str, *values: object) -> None:
-        """Log at INFO what it does, if it is to be verbose."""
-        if self.verbose > 0:
-            logger.info(f"{self.label}: {message}", *values)
-
-
-def checked_verbose(what: str, verbose: object) -> int:
-    """`verbose=` as Keras takes it: 0 or False is silent, 1 or True speaks."""
-    if not isinstance(verbose, int):
-        raise InvalidInput(f"{what}(verbose=…) is 0 (silent) or 1 (messages), not {verbose!r}")
-    return int(verbose)

@@ -54,7 +54,7 @@ class MonitoringCallback(StatefulCallback):
         super().__init__(name=name, verbose=verbose)
 
     def on_train_begin(self, event: TrainBegin) -> None:
-        """A subclass that has a `on_train_begin` of its own calls this first."""
+        """A subclass that has an `on_train_begin` of its own calls this first."""
         super().on_train_begin(event)
         self._missed = False
         if self.mode == "auto":

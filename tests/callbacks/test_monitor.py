@@ -163,6 +163,7 @@ def test_it_starts_afresh_unless_a_state_was_loaded() -> None:
         (0.9, 1.0, 0.2, False, False),
         (0.9, 1.0, -0.05, True, False),
         (1.1, 1.0, 0.05, False, True),
+        (1.0 + 2**-23, 1.0, 2**-24, False, False),  # one step of float32, less half of it, is none
     ],
 )
 def test_improvements_are_those_of_float32(value: float, best: float, delta: float, down: bool, up: bool) -> None:

@@ -6,8 +6,10 @@ Each case is driven as Keras's `fit` does it, through its `CallbackList`, on a s
 optimizer are Keras's own. The figures are drawn with ties, NaN, infinities, gaps (a figure that is missing in an
 epoch), and differences that float32 cannot tell. The file holds, by callback, a list of cases:
 
-    EarlyStopping       params, monitor values per epoch (null: missing) → epochs run, epoch restored, best epoch, error
-    ReduceLROnPlateau   params, monitor values, first rate → the rate after each epoch, error
+    EarlyStopping       params, monitor values per epoch (null: missing) → epochs run, epoch restored, best epoch, wait
+                        at the end, error
+    ReduceLROnPlateau   params, monitor values, first rate → the rate after each epoch, wait and cooldown at the end,
+                        error
     ModelCheckpoint     params, batches per epoch, logs per epoch → saves as [epoch, batch or null, file name], error.
                         Each batch of an epoch has that epoch's logs without those of the validation. A case in which
                         Keras itself breaks down (a best file by batches before the first epoch has ended) is left out.
@@ -110,7 +112,7 @@ def figures(draw: random.Random, count: int) -> list[float]:
             level *= draw.uniform(0.8, 1.05) if kind == "fall" else draw.uniform(0.95, 1.2)
             value = round(level, 3)
         elif kind == "near":
-            value = level + draw.choice([0, 1e-9, -1e-9, 1e-7, -1e-7, 2.0**-24, -(2.0**-24), 1e-4, -1e-4])
+            value = level + draw.choice([0, 1e-9, 1e-7, 2.0**-24, 2.0**-23, 1e-4]) * draw.choice([1, -1])
         else:
             value = draw.choice([*ODD, draw.randrange(-3, 4) / 2])
         if draw.random() < 0.04:
@@ -161,14 +163,15 @@ def reduce_on_plateau(draw: random.Random) -> dict[str, Any]:
         "patience": draw.choice([0, 1, 1, 2, 3]),
         "min_delta": draw.choice([1e-4, 1e-4, 0, 0.01, 0.25, -0.25, 1e-7, 2.0**-24]),
         "cooldown": draw.choice([0, 0, 1, 2, 4]),
-        "min_lr": draw.choice([0, 0, 0.01, 0.001, 0.0033, 1e-5, 0.5]),
+        "min_lr": draw.choice([0, 0, 0.1, 0.01, 0.001, 0.0033, 1e-5, 0.5]),
     }
     rate = draw.choice([0.01, 0.1, 0.001, 1.0, 0.0033, 1e-7])
     model = Model(rate)
     rates: list[float] = []
     callback = keras.callbacks.ReduceLROnPlateau(**params)
     _, error = drive(callback, model, logs_of(monitor, values), after=lambda epoch, batch: rates.append(model.rate))
-    return {"params": params, "values": values, "rate": rate, "rates": rates, "error": error}
+    return {"params": params, "values": values, "rate": rate, "rates": rates, "wait": callback.wait,
+            "cooldown": callback.cooldown_counter, "error": error}  # fmt: skip
 
 
 PLAIN = ["best", "{epoch}", "{epoch:02d}", "at-{epoch:03d}-{loss:.2f}", "{loss:.4f}-{epoch}"]

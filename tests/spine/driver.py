@@ -22,7 +22,8 @@ IGNORED = (ev.RunPaused, ev.RunResumed)
 def interest_of(setup: Setup, kinds: frozenset[str]) -> Interest:
     batches = setup.batch_events
     return Interest(
-        hold_boundary=bool(kinds & BOUNDARY),
+        hold_boundary=bool(kinds & BOUNDARY - {"TrainBegin"}),
+        hold_begin="TrainBegin" in kinds,
         hold_batch_begin=int("BatchBegin" in kinds),
         hold_batch_end=int("BatchEnd" in kinds),
         batch_begin=int(batches),
