@@ -20,12 +20,18 @@ from .events import CheckpointFailed as CheckpointFailed
 from .events import CheckpointSaved as CheckpointSaved
 from .events import EpochBegin as EpochBegin
 from .events import EpochEnd as EpochEnd
+from .events import EvaluateBatchEnd as EvaluateBatchEnd
+from .events import EvaluateBegin as EvaluateBegin
+from .events import EvaluateEnd as EvaluateEnd
 from .events import Event as Event
 from .events import EventsDropped as EventsDropped
 from .events import LayerCreated as LayerCreated
 from .events import LearningRateChanged as LearningRateChanged
 from .events import ModelCompiled as ModelCompiled
 from .events import Omitted as Omitted
+from .events import PredictBatchEnd as PredictBatchEnd
+from .events import PredictBegin as PredictBegin
+from .events import PredictEnd as PredictEnd
 from .events import RunPaused as RunPaused
 from .events import RunResumed as RunResumed
 from .events import StopRequested as StopRequested
@@ -63,6 +69,9 @@ __all__ = [
     "DetachedEvent",
     "EpochBegin",
     "EpochEnd",
+    "EvaluateBatchEnd",
+    "EvaluateBegin",
+    "EvaluateEnd",
     "Event",
     "EventBus",
     "EventStream",
@@ -78,6 +87,9 @@ __all__ = [
     "ModelCompiled",
     "NotStarted",
     "Omitted",
+    "PredictBatchEnd",
+    "PredictBegin",
+    "PredictEnd",
     "Progress",
     "Run",
     "RunCancelled",

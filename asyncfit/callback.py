@@ -17,11 +17,17 @@ from .events import (
     CheckpointSaved,
     EpochBegin,
     EpochEnd,
+    EvaluateBatchEnd,
+    EvaluateBegin,
+    EvaluateEnd,
     Event,
     EventsDropped,
     LayerCreated,
     LearningRateChanged,
     ModelCompiled,
+    PredictBatchEnd,
+    PredictBegin,
+    PredictEnd,
     RunPaused,
     RunResumed,
     StopRequested,
@@ -41,24 +47,26 @@ __all__ = ["Callback", "hook_line", "hook_names", "inline", "subscription_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-EPOCH_GATES = (TrainBegin, EpochBegin, ValidationBegin, ValidationEnd, EpochEnd, TrainEnd)
+RUN_GATES = (TrainBegin, EpochBegin, ValidationBegin, ValidationEnd, EpochEnd, TrainEnd)
+PASS_GATES = (EvaluateBegin, EvaluateEnd, PredictBegin, PredictEnd)
+EPOCH_GATES = RUN_GATES + PASS_GATES
 BATCH_GATES = (BatchBegin, BatchEnd)
 
-ALIASES = {
-    "on_train_batch_begin": "on_batch_begin",
-    "on_train_batch_end": "on_batch_end",
-    "on_test_begin": "on_validation_begin",
-    "on_test_end": "on_validation_end",
+ALIASES: dict[str, tuple[str, ...]] = {
+    "on_train_batch_begin": ("on_batch_begin",),
+    "on_train_batch_end": ("on_batch_end",),
+    "on_test_begin": ("on_validation_begin", "on_evaluate_begin"),
+    "on_test_end": ("on_validation_end", "on_evaluate_end"),
+    "on_test_batch_end": ("on_evaluate_batch_end",),
 }
-"""Keras's other names for hooks."""
+"""Keras's other names for hooks. Keras has one hook for validations in `fit` and for `evaluate`."""
 
 _NO_EVENT = {
-    "on_test_batch_begin": "a batch of the validation is no event; on_validation_end has the figures",
-    "on_test_batch_end": "a batch of the validation is no event; on_validation_end has the figures",
-    "on_predict_begin": "predict publishes no events",
-    "on_predict_end": "predict publishes no events",
-    "on_predict_batch_begin": "predict publishes no events",
-    "on_predict_batch_end": "predict publishes no events",
+    "on_test_batch_begin": "the begin of an evaluated batch is no event; on_evaluate_batch_end has its figures",
+    "on_evaluate_batch_begin": "the begin of an evaluated batch is no event; on_evaluate_batch_end has its figures",
+    "on_validation_batch_begin": "a batch of the validation is no event; on_validation_end has the figures",
+    "on_validation_batch_end": "a batch of the validation is no event; on_validation_end has the figures",
+    "on_predict_batch_begin": "the begin of a predicted batch is no event; on_predict_batch_end has its outputs",
     "on_yield": "asyncfit leaves the loop free by itself",
 }
 _INLINE = "__asyncfit_inline__"
@@ -77,16 +85,18 @@ class _Elsewhere:
 class Callback:
     """Subclass it and override what you need, as `def` or `async def`; each hook takes one argument, the event.
 
-    One object is one subscriber: its hooks run one at a time, in order, and none is left out.
+    One object is one subscriber: its hooks run one at a time, in order, and none is left out. That holds within a run
+    or a pass (`evaluate`, `predict`); those of an object that takes part in several at a time may overlap.
 
     Attributes:
         gates: which hooks the run's decisions wait for: "epoch" (train, epoch and validation hooks), "batch" (batch
-            hooks as well) or "none" (it only watches).
+            hooks as well) or "none" (it only watches). A pass waits for the hooks of its begin and end unless it is
+            "none", and never for those of its batches.
         order: gates of one event run in groups by this number, lowest first; a later group sees the logs that the
             groups before it added. Those of `asyncfit.callbacks` that decide (to stop, on a rate) have 100, those that
             save 200.
         every: of the batches only the n-th, 2n-th and so on reach the batch hooks, counted by `step` from the run's
-            beginning. The other hooks get all their events.
+            beginning, in a pass by `batch`. The other hooks get all their events.
         thread: run plain hooks in a thread.
         timeout: seconds that one hook may take.
         on_error: "raise" (the run fails), "log" or "detach" (log, and cancel this callback).
@@ -171,6 +181,30 @@ class Callback:
         """The validation ended; `event.logs` has its figures."""
         return None
 
+    def on_evaluate_begin(self, event: EvaluateBegin) -> Awaitable[None] | None:
+        """An `evaluate` begins."""
+        return None
+
+    def on_evaluate_batch_end(self, event: EvaluateBatchEnd) -> Awaitable[None] | None:
+        """A batch was evaluated."""
+        return None
+
+    def on_evaluate_end(self, event: EvaluateEnd) -> Awaitable[None] | None:
+        """An `evaluate` ended: once, last, whatever happened; `event.logs` has its figures."""
+        return None
+
+    def on_predict_begin(self, event: PredictBegin) -> Awaitable[None] | None:
+        """A `predict` begins."""
+        return None
+
+    def on_predict_batch_end(self, event: PredictBatchEnd) -> Awaitable[None] | None:
+        """A batch was predicted; `event.outputs` are its rows of the result."""
+        return None
+
+    def on_predict_end(self, event: PredictEnd) -> Awaitable[None] | None:
+        """A `predict` ended: once, last, whatever happened."""
+        return None
+
     def on_stop_requested(self, event: StopRequested) -> Awaitable[None] | None:
         """Somebody asked for a stop."""
         return None
@@ -215,13 +249,21 @@ class Callback:
         """Keras's other name for `on_batch_end`."""
         return self.on_batch_end(event)
 
-    def on_test_begin(self, event: ValidationBegin) -> Awaitable[None] | None:
-        """Keras's other name for `on_validation_begin`."""
+    def on_test_begin(self, event: ValidationBegin | EvaluateBegin) -> Awaitable[None] | None:
+        """Keras's name for `on_validation_begin` and `on_evaluate_begin` together."""
+        if isinstance(event, EvaluateBegin):
+            return self.on_evaluate_begin(event)
         return self.on_validation_begin(event)
 
-    def on_test_end(self, event: ValidationEnd) -> Awaitable[None] | None:
-        """Keras's other name for `on_validation_end`."""
+    def on_test_end(self, event: ValidationEnd | EvaluateEnd) -> Awaitable[None] | None:
+        """Keras's name for `on_validation_end` and `on_evaluate_end` together."""
+        if isinstance(event, EvaluateEnd):
+            return self.on_evaluate_end(event)
         return self.on_validation_end(event)
+
+    def on_test_batch_end(self, event: EvaluateBatchEnd) -> Awaitable[None] | None:
+        """Keras's other name for `on_evaluate_batch_end`. A batch of a validation is no event."""
+        return self.on_evaluate_batch_end(event)
 
 
 @overload
@@ -262,7 +304,7 @@ def hook_names() -> dict[str, type[Event]]:
 
 def hook_line(name: str, write: str = "async def {}(self, event): …") -> str:
     """The line to write for a hook."""
-    kind = hook_names().get(ALIASES.get(name, name))
+    kind = hook_names().get(ALIASES.get(name, (name,))[0])
     names = [] if kind is None else [f for f in ("epoch", "batch", "step", "logs") if f in kind.__dataclass_fields__]
     hint = f"  # {', '.join('event.' + f for f in names[-2:])}" if names else ""
     return write.format(name) + hint
@@ -297,9 +339,10 @@ def _check_class(cls: type[Callback]) -> None:
                 f"{cls.__name__}.{name}{given} does not fit: a hook takes one argument, the event. "
                 f"Write {hook_line(name)}"
             )
-    for alias, name in ALIASES.items():
-        if alias in seen and name in seen:
-            raise TypeError(f"{cls.__name__} has {name} and {alias}, which are one hook; keep {name}")
+    for alias, names in ALIASES.items():
+        for name in names:
+            if alias in seen and name in seen:
+                raise TypeError(f"{cls.__name__} has {name} and {alias}, which are one hook; keep {name}")
 
 
 def _without_self(value: object) -> object:
@@ -355,7 +398,7 @@ def subscription_of(callback: object) -> Subscription:
     hooks: dict[type[Event], Hook] = {}
     for name, kind in hook_names().items():
         found = _overridden(callback, name)
-        for alias in (alias for alias, meant in ALIASES.items() if meant == name):
+        for alias in (alias for alias, meant in ALIASES.items() if name in meant):
             other = _overridden(callback, alias)
             if other is not None and found is not None:
                 raise TypeError(f"{label} has {name} and {alias}, which are one hook; keep {name}")

@@ -131,6 +131,15 @@ class Delivery:
             self._route(kind)
         return bool(self._gates[kind])
 
+    def every(self, kind: type[Event]) -> int:
+        """Every so many of these events somebody listens to, by `every=`; 0 if nobody does."""
+        wanted = 0
+        for subscription in self._order:
+            hook = subscription.handler_for(kind)
+            if hook is not None and hook.mode != "inline":
+                wanted = math.gcd(wanted, subscription.how.every)
+        return wanted
+
     def interest(self) -> Interest:
         """What compute has to report and to hold for those who listen now."""
         boundary = begin = snapshot_boundary = snapshot_end = validation = inline = lockstep = False

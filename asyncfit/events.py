@@ -1,4 +1,4 @@
-"""The events: what happens in a run, as immutable values.
+"""The events: what happens in a run, or in a pass (one `evaluate` or `predict`), as immutable values.
 
 The order within a run, with lookahead 0 or any other::
 
@@ -11,8 +11,19 @@ The order within a run, with lookahead 0 or any other::
     TrainEnd                                        once, last, whatever happened
 
 Facts (`StopRequested`, `LearningRateChanged` …) come between them, when they arise. A run that is cancelled or fails
-goes straight from where it is to `TrainEnd`. This file knows nothing of models, buses or loops: an event has room for
-a *control* (what a handler may ask for) and a *model*, and whoever delivers it fills them.
+goes straight from where it is to `TrainEnd`.
+
+A pass is numbered as a run is, with a `run_id` of its own::
+
+    EvaluateBegin   for each batch: EvaluateBatchEnd   EvaluateEnd
+    PredictBegin    for each batch: PredictBatchEnd    PredictEnd
+
+It begins when its input has been checked; what is refused publishes nothing. Its End comes once, last, whatever
+happened. Computing waits for the gates of the Begin, and whoever awaits the result for those of the End; for the
+batches it waits for nobody, gates included: there is nothing to decide.
+
+This file knows nothing of models, buses or loops: an event has room for a *control* (what a handler may ask for) and a
+*model*, and whoever delivers it fills them.
 """
 
 from __future__ import annotations
@@ -51,6 +62,9 @@ __all__ = [
     "CheckpointSaved",
     "EpochBegin",
     "EpochEnd",
+    "EvaluateBatchEnd",
+    "EvaluateBegin",
+    "EvaluateEnd",
     "Event",
     "EventsDropped",
     "FrozenDict",
@@ -58,6 +72,9 @@ __all__ = [
     "LearningRateChanged",
     "ModelCompiled",
     "Omitted",
+    "PredictBatchEnd",
+    "PredictBegin",
+    "PredictEnd",
     "RunPaused",
     "RunResumed",
     "StopRequested",
@@ -607,6 +624,95 @@ class TrainEnd(Event, _HasModel):
     resumable: bool = False
     step: int = 0
     logs: Mapping[str, float] = FrozenDict()
+    error: BaseException | Omitted | None = None
+
+    lossy: ClassVar[bool] = False
+
+
+# --- the events of a pass ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EvaluateBegin(Event):
+    """An `evaluate` begins. `params`: samples, batch_size, steps (batches)."""
+
+    params: Mapping[str, Any]
+
+    lossy: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EvaluateBatchEnd(Event):
+    """A batch was evaluated.
+
+    Attributes:
+        batch: from 0.
+        size: rows in this batch.
+        logs: the loss and the metrics of this batch alone.
+    """
+
+    batch: int
+    size: int
+    logs: Mapping[str, float]
+
+    numbered: ClassVar[str | None] = "batch"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EvaluateEnd(Event):
+    """An `evaluate` ended: once, last, whatever happened.
+
+    Attributes:
+        outcome: "completed", "cancelled" or "failed".
+        reason: why it was cancelled.
+        batches: how many were done.
+        logs: the loss and the metrics over all samples; empty unless it completed.
+        error: what made it fail, or None.
+    """
+
+    outcome: Outcome
+    reason: str = ""
+    batches: int = 0
+    logs: Mapping[str, float] = FrozenDict()
+    error: BaseException | Omitted | None = None
+
+    lossy: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PredictBegin(Event):
+    """A `predict` begins. `params`: samples, batch_size, steps (batches)."""
+
+    params: Mapping[str, Any]
+
+    lossy: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PredictBatchEnd(Event):
+    """A batch was predicted.
+
+    Attributes:
+        batch: from 0.
+        size: rows in this batch.
+        outputs: of these rows, `(size, *output_shape)`: a read-only view of the result, so it costs no memory while
+            the result is there. `to_dict` leaves them out.
+    """
+
+    batch: int
+    size: int
+    outputs: Any
+
+    numbered: ClassVar[str | None] = "batch"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PredictEnd(Event):
+    """A `predict` ended: once, last, whatever happened. Its fields are those of `EvaluateEnd`, without logs."""
+
+    outcome: Outcome
+    reason: str = ""
+    batches: int = 0
     error: BaseException | Omitted | None = None
 
     lossy: ClassVar[bool] = False

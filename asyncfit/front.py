@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ParamSpec, TypeVar
 
@@ -20,8 +20,7 @@ import numpy as np
 from .bus import EventBus
 from .callback import Callback, subscription_of
 from .compute import Work, copy_state
-from .data import FitPlan
-from .data.arrays import ArrayData
+from .data import Batch, FitPlan
 from .errors import InvalidInput, ModelBusy
 from .executors.base import Executor
 from .executors.thread import ThreadExecutor
@@ -118,8 +117,11 @@ class Front:
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
-    async def _read(self, work: Callable[[State], T]) -> T:
-        """Let `work` read a whole state in a worker thread: a copy of the model's, or, beside training, the run's."""
+    async def _read(self, work: Callable[[State], T], hop: Callable[..., Any] = anyio.to_thread.run_sync) -> T:
+        """Let `work` read a whole state in a worker thread: a copy of the model's, or, beside training, the run's.
+
+        `hop` takes it to the thread.
+        """
 
         def copied() -> tuple[bool, Any]:
             with self._reading:
@@ -131,13 +133,14 @@ class Front:
         while True:
             run = self._user
             if run is None:
-                done, result = await anyio.to_thread.run_sync(copied)
+                done, result = await hop(copied)
                 if done:
                     answer: T = result
                     return answer
             else:
                 snapshot = await run._whole()
-                return await anyio.to_thread.run_sync(work, snapshot._state)
+                answer = await hop(work, snapshot._state)
+                return answer
 
     async def _whole_state(self, run: Run) -> State:
         def copied() -> State | None:
@@ -239,14 +242,18 @@ class Front:
         return Fit(what, begin)
 
 
-def run_batches(trainable: Trainable, data: ArrayData) -> dict[str, float]:
-    """The means of loss and metrics over the data, weighted by sample."""
+def run_batches(
+    trainable: Trainable, batches: Iterable[Batch]
+) -> Generator[tuple[int, Mapping[str, float]], None, dict[str, float]]:
+    """Yield the rows of each batch and its figures; return the means of loss and metrics, weighted by sample."""
     sums: dict[str, float] = {}
     counts: dict[str, int] = {}
-    for x, y, sample_weight, size in data.batches(0):
-        for name, value in trainable.test_batch(x, y, sample_weight).items():
-            sums[name] = sums.get(name, 0.0) + float(value) * size
+    for x, y, sample_weight, size in batches:
+        figures = {name: float(value) for name, value in trainable.test_batch(x, y, sample_weight).items()}
+        for name, value in figures.items():
+            sums[name] = sums.get(name, 0.0) + value * size
             counts[name] = counts.get(name, 0) + size
+        yield size, figures
     return {name: total / counts[name] for name, total in sums.items()}
 
 

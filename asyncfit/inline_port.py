@@ -14,8 +14,14 @@ from .errors import InvalidInput
 from .events import (
     CheckpointFailed,
     CheckpointSaved,
+    EvaluateBatchEnd,
+    EvaluateBegin,
+    EvaluateEnd,
     Event,
     LearningRateChanged,
+    PredictBatchEnd,
+    PredictBegin,
+    PredictEnd,
     RunPaused,
     RunResumed,
     StopRequested,
@@ -38,8 +44,14 @@ AFTERWARDS = (
     CheckpointFailed,
     RunPaused,
     RunResumed,
+    EvaluateBegin,
+    EvaluateBatchEnd,
+    EvaluateEnd,
+    PredictBegin,
+    PredictBatchEnd,
+    PredictEnd,
 )
-"""What the run publishes, and compute never sees."""
+"""What the run publishes, and compute never sees; and the events of a pass, which has no live model to look at."""
 
 _logger = logging.getLogger("asyncfit")
 

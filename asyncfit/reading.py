@@ -6,7 +6,9 @@ compiled anew or gets more layers. It never touches the live arrays but to have 
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,12 @@ from .errors import InvalidInput
 from .formats.paths import check_path
 from .front import run_batches
 from .jobs import Job, in_thread
-from .nn import Learner, Network, predict, quiet
+from .nn import Learner, Network, Outputs, quiet
 from .nn.arrays import Array
 from .protocol import State
+from .stepping import Steps, alone
 
-__all__ = ["Figures", "Reader", "check_arrays", "check_rows", "check_values"]
+__all__ = ["Figures", "Reader", "as_figures", "check_arrays", "check_rows", "check_values"]
 
 Figures = float | list[float] | dict[str, float]
 
@@ -42,16 +45,25 @@ class Reader:
         network.require_built("state")
         return {"params": network.params} | ({"fixed": network.fixed} if network.fixed.size else {})
 
-    # --- in a worker thread ------------------------------------------------------------------------------------------
+    # --- in worker threads -------------------------------------------------------------------------------------------
 
-    def predict(self, state: State, plan: PassPlan) -> Array:
-        x = plan.read().x[: plan.steps * plan.batch_size]
-        return predict(self.network, x, batch_size=plan.batch_size, params=state["params"], fixed=state.get("fixed"))
+    def predicting(self, state: State, plan: PassPlan, tick: Callable[[], None]) -> Steps[Array]:
+        """The steps of a prediction; of each batch they yield the outputs, read-only."""
+        data = plan.read(tick)
+        rows = min(plan.samples, plan.steps * plan.batch_size)
+        yield None
+        outputs = Outputs(self.network, rows, params=state["params"], fixed=state.get("fixed"))
+        for x, _, _, size in plan.batches(data):
+            part = outputs.put(x)
+            part.flags.writeable = False
+            yield size, part
+        return outputs.all
 
-    def evaluate(self, state: State, plan: PassPlan, return_dict: bool) -> Figures:
+    def evaluating(self, state: State, plan: PassPlan, tick: Callable[[], None]) -> Steps[dict[str, float]]:
+        """The steps of an evaluation; of each batch they yield its figures."""
         if self.learner is None:
             raise InvalidInput("evaluate: the model is not compiled; model.compile(optimizer=…, loss=…) first")
-        data = plan.read()
+        data = plan.read(tick)
         learner = Learner(
             self.network.twin(state["params"], state.get("fixed")),
             loss=self.learner.loss,
@@ -61,12 +73,9 @@ class Reader:
         assert data.y is not None
         check_arrays(learner, data.x, data.y)
         if learner.wants_limits:
-            check_labels("y", data.y, classes(learner))
-        with quiet():
-            figures = run_batches(learner, data)
-        if return_dict:
-            return figures
-        return list(figures.values()) if len(figures) > 1 else figures["loss"]
+            check_labels("y", data.y, classes(learner), tick=tick)
+        yield None
+        return (yield from run_batches(learner, plan.batches(data)))
 
     def save(self, state: State, path: Path) -> None:
         modelfile.write(modelfile.saved(self.network, self.learner, self._training, state), path)
@@ -76,7 +85,7 @@ class Reader:
     def predict_from(self, state: State, x: Any, *, batch_size: int = 32) -> Job[Array]:
         plan = plan_predict(x, batch_size=batch_size)
         check_rows(self.network, None, plan.rows)
-        return in_thread("snapshot.predict(…)", self.predict, state, plan)
+        return Job("snapshot.predict(…)", lambda: alone(functools.partial(self.predicting, state, plan), quiet))
 
     def evaluate_from(
         self,
@@ -90,13 +99,24 @@ class Reader:
     ) -> Job[Any]:
         plan = plan_evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight)
         check_rows(self.network, self.learner, plan.rows)
-        return in_thread("snapshot.evaluate(…)", self.evaluate, state, plan, return_dict)
+
+        async def evaluate() -> Figures:
+            return as_figures(await alone(functools.partial(self.evaluating, state, plan), quiet), return_dict)
+
+        return Job("snapshot.evaluate(…)", evaluate)
 
     def save_from(self, state: State, path: str | os.PathLike[str]) -> Job[None]:
         return in_thread("snapshot.save(…)", self.save, state, check_path(path, weights=None))
 
     def weights_from(self, state: State) -> list[Array]:
         return [s.view(state["params" if s.trainable else "fixed"]).copy() for s in self.network.slots]
+
+
+def as_figures(means: dict[str, float], return_dict: bool) -> Figures:
+    """What `evaluate` returns: a number, a list, or a dict."""
+    if return_dict:
+        return means
+    return list(means.values()) if len(means) > 1 else means["loss"]
 
 
 # --- checks ----------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from . import modelfile
 from .bus import EventBus
 from .callback import Callback
 from .compute import copy_state
-from .data import FitData, plan_evaluate, plan_fit, plan_predict
+from .data import FitData, PassPlan, plan_evaluate, plan_fit, plan_predict
 from .data.intake import Rows
 from .errors import InvalidInput
 from .events import LayerCreated, ModelCompiled
@@ -38,9 +38,11 @@ from .nn.losses import LossLike
 from .nn.metrics import MetricLike
 from .nn.optimizers import Optimizer, OptimizerLike
 from .nn.streams import checked_seed
+from .passes import EVALUATE, PREDICT, Kind, check_listeners, perform
 from .protocol import State, Trainable
-from .reading import Figures, Reader, check_rows, check_values
+from .reading import Figures, Reader, as_figures, check_rows, check_values
 from .run import Run
+from .stepping import Stepping, Steps
 from .subscriptions import Subscription
 
 __all__ = ["Sequential", "load_model"]
@@ -337,34 +339,74 @@ class Sequential(Front):
         sample_weight: Any = None,
         steps: int | None = None,
         return_dict: bool = False,
+        callbacks: Callbacks = (),
+        bus: EventBus | None = None,
         verbose: Any = 0,
     ) -> Job[Any]:
         """The loss as a float, or with metrics `[loss, *metrics]`; a dict by name with `return_dict=True`.
 
-        While a run trains the model: of the newest state that nobody can undo.
+        While a run trains the model: of the newest state that nobody can undo. Cancelling it ends it within a batch.
+
+        Args:
+            callbacks: get the events of this evaluation; those of `compile` take part in runs only.
+            bus: its subscribers get them as well.
+            verbose: accepted, and silent; subscribe to events instead.
         """
         learner = self._compiled("evaluate")
         plan = plan_evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight, steps=steps)
+        known = as_callbacks(callbacks, "evaluate")
+        check_listeners(known, bus)
         self._check_now(learner, plan.rows)
 
-        def work(reader: Reader, state: State) -> Figures:
-            return reader.evaluate(state, plan, bool(return_dict))
+        async def evaluate() -> Figures:
+            means = await self._pass(EVALUATE, Reader.evaluating, plan, known, bus)
+            return as_figures(means, bool(return_dict))
 
-        return Job("model.evaluate(…)", lambda: self._on_state(work, shape_of=lambda: plan.read().x))
+        return Job("model.evaluate(…)", evaluate)
 
     @keywords_checked
-    def predict(self, x: Any, *, batch_size: int | None = 32, steps: int | None = None, verbose: Any = 0) -> Job[Array]:
+    def predict(
+        self,
+        x: Any,
+        *,
+        batch_size: int | None = 32,
+        steps: int | None = None,
+        callbacks: Callbacks = (),
+        bus: EventBus | None = None,
+        verbose: Any = 0,
+    ) -> Job[Array]:
         """The outputs for `x`, `(rows, *output_shape)`.
 
-        While a run trains the model: with the newest weights that nobody can undo.
+        While a run trains the model: with the newest weights that nobody can undo. Cancelling it ends it within a
+        batch. A memory map is read once, batch by batch; the outputs of all rows are in memory.
+
+        Args:
+            callbacks: get the events of this prediction; those of `compile` take part in runs only.
+            bus: its subscribers get them as well.
+            verbose: accepted, and silent; subscribe to events instead.
         """
         plan = plan_predict(x, batch_size=batch_size, steps=steps)
+        known = as_callbacks(callbacks, "predict")
+        check_listeners(known, bus)
         self._check_now(None, plan.rows)
+        return Job("model.predict(…)", lambda: self._pass(PREDICT, Reader.predicting, plan, known, bus))
 
-        def work(reader: Reader, state: State) -> Array:
-            return reader.predict(state, plan)
+    def _pass(
+        self,
+        kind: Kind,
+        steps: Callable[[Reader, State, PassPlan, Callable[[], None]], Steps[T]],
+        plan: PassPlan,
+        callbacks: list[Callback],
+        bus: EventBus | None,
+    ) -> Coroutine[Any, Any, T]:
+        async def start(stepping: Stepping[T]) -> None:
+            def begin(reader: Reader, state: State) -> None:
+                stepping.open(steps(reader, state, plan, stepping.tick))
 
-        return Job("model.predict(…)", lambda: self._on_state(work, shape_of=lambda: plan.read().x))
+            await self._on_state(begin, shape_of=lambda: plan.read(stepping.tick).x, hop=stepping.hop)
+
+        params = {"samples": plan.samples, "batch_size": plan.batch_size, "steps": plan.steps}
+        return perform(kind, start, callbacks=callbacks, bus=bus, params=params, around=quiet)
 
     def save(self, path: str | os.PathLike[str]) -> Job[None]:
         """Write the whole model, optimizer included, as Keras's `.h5`: whole, or not at all.
@@ -422,8 +464,14 @@ class Sequential(Front):
         *,
         whole: bool = False,
         shape_of: Callable[[], Array] | None = None,
+        hop: Callable[..., Any] = anyio.to_thread.run_sync,
     ) -> T:
-        """Let `work` have a copy of the model's state in a worker thread; beside training, the run's whole state."""
+        """Let `work` have a copy of the model's state in a worker thread; beside training, the run's whole state.
+
+        Args:
+            shape_of: gives the samples that a network without weights is built for.
+            hop: what takes the work to a thread.
+        """
 
         def idle() -> tuple[T] | None:
             unbuilt = shape_of is not None and not self._network.built
@@ -443,12 +491,13 @@ class Sequential(Front):
         while True:
             run = self._user
             if run is None:
-                done = await anyio.to_thread.run_sync(idle)
+                done: tuple[T] | None = await hop(idle)
                 if done is not None:
                     return done[0]
             else:
                 snapshot = await run._whole()
-                return await anyio.to_thread.run_sync(beside, snapshot._model, snapshot._state)
+                answer: T = await hop(beside, snapshot._model, snapshot._state)
+                return answer
 
     def _reader(self) -> Reader:
         """One for each compilation: by it a snapshot is known to be of this model."""

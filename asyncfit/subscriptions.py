@@ -191,7 +191,7 @@ class Filter:
         """Whether the subscriber gets `event`. Raises what `where=` raises."""
         timed = False
         if event.numbered is not None or event.lossy:
-            if self._every > 1 and (event.numbered == "step" or not self._only_batches):
+            if self._every > 1 and (event.numbered in ("step", "batch") or not self._only_batches):
                 if event.numbered is not None:
                     number = getattr(event, event.numbered)
                 else:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import anyio.to_thread
+import anyio
 import numpy as np
 
 from .bus import EventBus
 from .checkpoints import write_whole
-from .data import plan_evaluate, plan_fit, plan_predict
+from .data import PassPlan, plan_evaluate, plan_fit, plan_predict
 from .errors import InvalidInput, ModelBusy
 from .executors.base import Executor
 from .fit import Fit
 from .front import Callbacks, Front, as_callbacks, keywords_checked, run_batches
 from .jobs import Job, in_thread
+from .mailbox import handling
+from .passes import EVALUATE, check_listeners, perform
 from .protocol import State, Trainable
+from .run import Run
 from .snapshot import Array
+from .stepping import Stepping, Steps, alone
 
 __all__ = ["Trainer"]
 
@@ -65,6 +70,7 @@ class Trainer(Front):
         self._seed = int.from_bytes(os.urandom(8))
         self._spare: Any = None
         self._spare_lock = threading.Lock()
+        self._holders: set[object] = set()  # the deliveries of those who evaluate the model
 
     def _trainable(self) -> Trainable:
         return self.trainable
@@ -121,52 +127,90 @@ class Trainer(Front):
 
     @keywords_checked
     def evaluate(
-        self, x: Any, y: Any = None, *, batch_size: int = 32, sample_weight: Any = None, steps: int | None = None
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        batch_size: int = 32,
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Callbacks = (),
+        bus: EventBus | None = None,
     ) -> Job[dict[str, float]]:
-        """Loss and metrics on data, as a dict.
+        """Loss and metrics on data, as a dict. Cancelling it ends it within a batch.
+
+        The model is in use until its last batch: meanwhile runs, `save` and other evaluations wait, and handlers of
+        its events, for which it may have to wait itself, get `ModelBusy` from them.
+
+        Args:
+            callbacks: get the events of this evaluation.
+            bus: its subscribers get them as well.
 
         Raises:
             ModelBusy: a run is training the model, and it has no `clone()`.
         """
         plan = plan_evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight, steps=steps, own_model=True)
+        known = as_callbacks(callbacks, "evaluate")
+        check_listeners(known, bus)
 
-        def here() -> dict[str, float] | None:
-            data = plan.read()
+        def here(tick: Callable[[], None]) -> Steps[dict[str, float] | None]:
+            data = plan.read(tick)
             with self._reading:  # a run that begins meanwhile waits for it
-                return None if self._user is not None else run_batches(self.trainable, data)
+                if self._user is not None:
+                    return None
+                yield None
+                return (yield from run_batches(self.trainable, plan.batches(data)))
+
+        async def start(stepping: Stepping[dict[str, float] | None]) -> None:
+            stepping.limiter = anyio.CapacityLimiter(1)
+            if self._user is None:
+                await stepping.hop(stepping.open, here(stepping.tick))
+                if not stepping.over or stepping.result is not None:
+                    return
+            self._require_clone("evaluate")
+            await self._read(lambda state: stepping.open(self._evaluating(state, plan, stepping.tick)), stepping.hop)
 
         async def evaluate() -> dict[str, float]:
-            result = None if self._user is not None else await anyio.to_thread.run_sync(here)
-            if result is not None:
-                return result
-            self._require_clone("evaluate")
-            means: dict[str, float] = await self._read(
-                lambda state: self._with_spare(state, lambda twin: run_batches(twin, plan.read()))
-            )
+            self._require_apart("evaluate")
+            params = {"samples": plan.samples, "batch_size": plan.batch_size, "steps": plan.steps}
+            means = await perform(EVALUATE, start, callbacks=known, bus=bus, params=params, holders=self._holders)
+            assert means is not None
             return means
 
         return Job("trainer.evaluate(…)", evaluate)
 
+    def _evaluating(self, state: State, plan: PassPlan, tick: Callable[[], None]) -> Steps[dict[str, float] | None]:
+        data = plan.read(tick)
+        with self._spare_lock:
+            twin = self._spare_with(state)
+            yield None
+            return (yield from run_batches(twin, plan.batches(data)))
+
     def predict_from(self, state: State, x: Any, *, batch_size: int) -> Job[Array]:
         self._require_clone("predict")
+        self._require_apart("predict")
         plan = plan_predict(x, batch_size=batch_size, own_model=True)
 
-        def predict() -> Array:
-            data = plan.read()
-            outputs: list[Array] = self._with_spare(
-                state, lambda twin: [np.array(twin.predict(x)) for x, _, _, _ in data.batches(0)]
-            )
+        def predicting(tick: Callable[[], None]) -> Steps[Array]:
+            data = plan.read(tick)
+            outputs: list[Array] = []
+            with self._spare_lock:
+                twin = self._spare_with(state)
+                yield None
+                for batch, _, _, size in plan.batches(data):
+                    outputs.append(np.array(twin.predict(batch)))
+                    yield size, outputs[-1]
             return np.concatenate(outputs)
 
-        return in_thread("snapshot.predict(…)", predict)
+        return Job("snapshot.predict(…)", lambda: alone(predicting))
 
     def evaluate_from(
         self, state: State, x: Any, y: Any, *, batch_size: int, sample_weight: Any, return_dict: bool
     ) -> Job[Any]:
         self._require_clone("evaluate")
+        self._require_apart("evaluate")
         plan = plan_evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight, own_model=True)
-        work = lambda: self._with_spare(state, lambda t: run_batches(t, plan.read()))  # noqa: E731
-        return in_thread("snapshot.evaluate(…)", work)
+        return Job("snapshot.evaluate(…)", lambda: alone(functools.partial(self._evaluating, state, plan)))
 
     def weights_from(self, state: State) -> list[Array]:
         return [value.copy() for value in state.values() if isinstance(value, np.ndarray)]
@@ -181,19 +225,33 @@ class Trainer(Front):
         if self._spare is None and callable(getattr(self.trainable, "clone", None)):
             self._spare = self.trainable.clone()  # type: ignore[attr-defined]
 
-    def _with_spare(self, state: State, work: Any) -> Any:
-        with self._spare_lock:
-            if self._spare is None:
-                with self._reading:
-                    self._make_spare()
-            self._spare.load_state(state)
-            return work(self._spare)
+    def _spare_with(self, state: State) -> Any:
+        """The copy, with this state. It is the caller's as long as it holds `_spare_lock`."""
+        if self._spare is None:
+            with self._reading:
+                self._make_spare()
+        self._spare.load_state(state)
+        return self._spare
+
+    def _require_apart(self, what: str) -> None:
+        """What waits for the model must not be asked for by a handler that whoever uses the model waits for."""
+        box = handling.get()
+        if box is not None and box.home in self._holders:
+            raise ModelBusy(
+                f"{box.name} handles an event of an evaluate that is using the model, so {what} might wait for itself; "
+                "ask in on_evaluate_end, or after the evaluate"
+            )
+
+    def _claim(self, run: Run) -> None:
+        self._require_apart("fit")
+        super()._claim(run)
 
     # --- files -------------------------------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str]) -> Job[None]:
         """Write the state to an HDF5 file, whole or not at all; while it trains, a whole state that nobody can undo."""
         target = os.fspath(path)
+        self._require_apart("save")
         return Job("trainer.save(…)", lambda: self._read(lambda state: _write(state, target)))
 
     def save_from(self, state: State, path: str | os.PathLike[str]) -> Job[None]:
@@ -207,6 +265,7 @@ class Trainer(Front):
             FileNotFoundError, BadFile: there is no such file, or it is no whole state.
         """
         self._require_free("load", "load after the run")
+        self._require_apart("load")
         target = os.fspath(path)
 
         def load() -> None:

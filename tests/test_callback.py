@@ -13,6 +13,8 @@ from asyncfit.events import (
     BatchEnd,
     EpochBegin,
     EpochEnd,
+    EvaluateBatchEnd,
+    EvaluateEnd,
     Event,
     LayerCreated,
     ModelCompiled,
@@ -97,12 +99,14 @@ def test_kerass_other_names_are_hooks() -> None:
         def on_train_batch_end(self, event: BatchEnd) -> None:
             super().on_train_batch_end(event)
 
-        async def on_test_end(self, event: ValidationEnd) -> None: ...
+        async def on_test_end(self, event: ValidationEnd | EvaluateEnd) -> None: ...
+        def on_test_batch_end(self, event: EvaluateBatchEnd) -> None: ...
 
-    assert modes(Keras()) == {"BatchEnd": "queued", "ValidationEnd": "gate"}
+    gates = {"ValidationEnd": "gate", "EvaluateEnd": "gate"}
+    assert modes(Keras()) == {"BatchEnd": "queued", "EvaluateBatchEnd": "queued", **gates}
 
 
-@pytest.mark.parametrize(("alias", "name"), ALIASES.items())
+@pytest.mark.parametrize(("alias", "name"), [(alias, name) for alias, names in ALIASES.items() for name in names])
 def test_one_hook_under_both_names_is_refused(alias: str, name: str) -> None:
     def hook(self: Any, event: Any) -> None: ...
 
@@ -225,8 +229,9 @@ BAD_HOOKS: list[tuple[str, Any, list[str]]] = [
     ("on_epochend", fine, ["async def on_epoch_end(self, event)"]),
     ("on_epochs_end", fine, ["async def on_epoch_end(self, event)"]),
     ("on_the_way", fine, ["is no hook", "another name"]),
-    ("on_test_batch_end", fine, ["no event", "on_validation_end"]),
-    ("on_predict_begin", fine, ["predict publishes no events"]),
+    ("on_test_batch_begin", fine, ["no event", "on_evaluate_batch_end"]),
+    ("on_validation_batch_end", fine, ["no event", "on_validation_end"]),
+    ("on_predict_batch_begin", fine, ["no event", "on_predict_batch_end"]),
     ("onYield", fine, ["never be called"]),
 ]  # fmt: skip
 

@@ -18,12 +18,12 @@ ROOT = Path(asyncfit.__file__).parent
 
 ORDER = """
     errors names extras machine signals jobs events
-    tasks roster subscriptions mailbox streams bus callback
+    tasks stepping roster subscriptions mailbox streams bus callback
     nn layers losses metrics optimizers initializers activations
     data checkpoints formats protocol
     snapshot background control compute ledger
     executors inline_port delivery
-    curves history run fit front trainer testing
+    curves history run fit passes front trainer testing
     news modelfile reading sequential
     callbacks
     __init__

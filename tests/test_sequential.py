@@ -391,13 +391,13 @@ async def test_without_gates_predictions_come_from_a_whole_state_too() -> None:
 @pytest.mark.anyio
 async def test_what_is_asked_of_a_free_model_is_answered_with_the_state_of_one_moment(monkeypatch: Any) -> None:
     model = small()
-    expected, predict = await model.predict(X), Reader.predict
+    expected, predicting = await model.predict(X), Reader.predicting
 
-    def meanwhile(reader: Reader, state: Any, plan: Any) -> Any:
+    def meanwhile(reader: Reader, state: Any, plan: Any, tick: Any) -> Any:
         model.set_weights([w + 1 for w in model.get_weights()])
-        return predict(reader, state, plan)
+        return predicting(reader, state, plan, tick)
 
-    monkeypatch.setattr(Reader, "predict", meanwhile)
+    monkeypatch.setattr(Reader, "predicting", meanwhile)
     np.testing.assert_array_equal(await model.predict(X), expected)
     assert (await model.predict(X) != expected).all()
 

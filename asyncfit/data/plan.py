@@ -13,15 +13,18 @@ Plain and synchronous; nothing of models. Meanings are Keras's; where they diffe
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import mmap
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from asyncfit.errors import InvalidInput
 
 from . import options
-from .arrays import Array, ArrayData
+from .arrays import Array, ArrayData, Batch
 from .intake import Rows, take_in
-from .values import check_finite, check_labels, weights_by_class
+from .values import check_finite, check_labels, check_some, nothing, weights_by_class
 
 __all__ = ["FitData", "FitPlan", "PassPlan", "plan_evaluate", "plan_fit", "plan_predict"]
 
@@ -59,12 +62,37 @@ class PassPlan:
     def samples(self) -> int:
         return self.rows.x.rows
 
-    def read(self) -> ArrayData:
-        """Check every value and open the source; epoch 0 is the pass. Raises InvalidInput; call it off the loop."""
-        rows = _read(self.rows, own_model=self.own_model)
+    def read(self, tick: Callable[[], None] = nothing) -> ArrayData:
+        """Open the source and check every value that is in memory. Raises InvalidInput; call it off the loop.
+
+        What is mapped from a file is checked batch by batch, by `batches`: it is read once.
+
+        Args:
+            tick: called every now and then; what it raises ends the reading.
+        """
+        rows = self.rows.load(own_model=self.own_model)
+        for given in rows.all():
+            tick()
+            if not _mapped(given.loaded):
+                check_finite(given.name, given.loaded, as_given=self.own_model, tick=tick)
         return ArrayData(
             *rows.arrays(), batch_size=self.batch_size, steps_per_epoch=self.steps, as_given=self.own_model
         )
+
+    def batches(self, data: ArrayData) -> Iterator[Batch]:
+        """The batches of the pass, of what `read` returned; see `ArrayData.batches`."""
+        names = [given.name for given in self.rows.all()]
+        columns = [column for column in (data.x, data.y, data.sample_weight) if column is not None]
+        mapped = [(name, column) for name, column in zip(names, columns, strict=True) if _mapped(column)]
+        if not mapped:
+            yield from data.batches(0)
+            return
+        start = 0
+        for batch in data.batches(0):
+            for name, column in mapped:
+                check_some(name, column, start, start + batch[3], as_given=self.own_model)
+            start += batch[3]
+            yield batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,6 +330,14 @@ def _check_class_weight(rows: Rows) -> None:
         raise InvalidInput(
             f"class_weight needs one class a row, but y has shape {rows.y.array.shape}; pass sample_weight"
         )
+
+
+def _mapped(array: Array) -> bool:
+    """Whether it lies in a file: looking at every value beforehand would read the file once more."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base, mmap.mmap)
 
 
 def _read(rows: Rows, *, own_model: bool) -> Rows:

@@ -1,11 +1,12 @@
 """Checks that look at every value. They take time in proportion to the data: call them off the event loop.
 
-All go through an array in blocks of about a megabyte, so that memory stays bounded for memory maps too.
+All go through an array in blocks of about a megabyte, so that memory stays bounded for memory maps too. `tick` is
+called before each block: what it raises ends the work there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,18 +15,23 @@ from asyncfit.errors import InvalidInput
 
 from .arrays import Array
 
-__all__ = ["check_finite", "check_labels", "label_range", "weights_by_class"]
+__all__ = ["check_finite", "check_labels", "check_some", "label_range", "nothing", "weights_by_class"]
 
 BLOCK_BYTES = 1024 * 1024
 
 
-def check_finite(name: str, array: Array, *, as_given: bool = False) -> None:
+def nothing() -> None:
+    """The `tick` of work that nobody ends."""
+
+
+def check_finite(name: str, array: Array, *, as_given: bool = False, tick: Callable[[], None] = nothing) -> None:
     """Refuse NaN and infinity, and, unless it stays `as_given`, what is infinite as a float32."""
     if array.dtype.kind != "f":
         return
     narrow = array.dtype.itemsize > 4 and not as_given
     first, count, overflow = -1, 0, False
     for start, block in _blocks(array):
+        tick()
         with np.errstate(over="ignore", invalid="ignore"):
             good = np.isfinite(block.astype(np.float32) if narrow else block)
         if good.all():
@@ -37,13 +43,28 @@ def check_finite(name: str, array: Array, *, as_given: bool = False) -> None:
         count += int(bad.sum())
     if not count:
         return
-    rows = f"{count:,} of {len(array):,} rows, the first is row {first:,}"
+    raise _not_finite(name, f"{count:,} of {len(array):,} rows, the first is row {first:,}", overflow)
+
+
+def check_some(name: str, array: Array, start: int, stop: int, *, as_given: bool = False) -> None:
+    """`check_finite` for the rows `start` to `stop` alone: for arrays that are read once, batch by batch."""
+    part = array[start:stop]
+    if part.dtype.kind != "f":
+        return
+    with np.errstate(over="ignore", invalid="ignore"):
+        good = np.isfinite(part if as_given or part.dtype.itemsize <= 4 else part.astype(np.float32))
+    if not good.all():
+        row = int((~good.reshape(len(part), -1).all(axis=1)).argmax())
+        raise _not_finite(name, f"row {start + row:,}", bool(np.isfinite(part[row]).all()))
+
+
+def _not_finite(name: str, rows: str, overflow: bool) -> InvalidInput:
     if overflow:
-        raise InvalidInput(
+        return InvalidInput(
             f"{name} holds numbers too big for float32 (beyond 3.4e38) in {rows}; scale it down, for example to "
             "mean 0 and deviation 1"
         )
-    raise InvalidInput(
+    return InvalidInput(
         f"{name} holds NaN or infinity in {rows}; finite numbers are needed: leave those rows out, or fill them "
         f"with np.nan_to_num({name})"
     )
@@ -55,9 +76,10 @@ def label_range(y: Array) -> tuple[float, float]:
     return min(lowest).item(), max(highest).item()
 
 
-def check_labels(name: str, y: Array, classes: int) -> None:
+def check_labels(name: str, y: Array, classes: int, *, tick: Callable[[], None] = nothing) -> None:
     """Refuse what is no class number from 0 to `classes` - 1 (what a sparse loss needs)."""
     for start, block in _blocks(y):
+        tick()
         wrong = (block < 0) | (block >= classes)
         if block.dtype.kind == "f":
             wrong |= block != np.rint(block)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from .learner import Learner as Learner
 from .network import Network as Network
+from .prediction import Outputs as Outputs
 from .prediction import predict as predict
 from .prediction import quiet as quiet
 
-__all__ = ["Learner", "Network", "predict", "quiet"]
+__all__ = ["Learner", "Network", "Outputs", "predict", "quiet"]

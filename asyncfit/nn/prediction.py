@@ -14,7 +14,40 @@ from .plan import Plan
 from .streams import Dice
 from .workspace import Workspace
 
-__all__ = ["predict", "quiet"]
+__all__ = ["Outputs", "predict", "quiet"]
+
+
+class Outputs:
+    """Room for the outputs of `rows` samples, filled a batch at a time.
+
+    Args:
+        network: is built already.
+        params, fixed: flat arrays of weights in place of the network's own.
+
+    Attributes:
+        all: `(rows, *output_shape)`; what was not put in yet is undefined.
+    """
+
+    def __init__(self, network: Network, rows: int, *, params: Array | None = None, fixed: Array | None = None) -> None:
+        network.require_built("predict")
+        assert network.output_shape is not None
+        self.all: Array = np.empty((rows, *network.output_shape), network.dtype)
+        self._network, self._params, self._fixed = network, params, fixed
+        self._work, self._dice = Workspace(network.dtype), Dice()
+        self._plans: dict[int, Plan] = {}
+        self._filled = 0
+
+    def put(self, x: Array) -> Array:
+        """The outputs for the next samples, as a view of `all`."""
+        rows = len(x)
+        plan = self._plans.get(rows)
+        if plan is None:
+            plan = self._network.plan(rows, self._work, params=self._params, fixed=self._fixed, dice=self._dice)
+            self._plans[rows] = plan
+        begin, self._filled = self._filled, self._filled + rows
+        part = self.all[begin : self._filled]
+        part[...] = plan.infer(x)
+        return part
 
 
 def predict(
@@ -27,18 +60,11 @@ def predict(
         raise InvalidInput("x must have one row for each sample, not a single number")
     batch_size = whole("batch_size", batch_size, least=1)
     network.build(x.shape[1:])
-    assert network.output_shape is not None
-    rows = len(x)
-    result = np.empty((rows, *network.output_shape), network.dtype)
-    work, dice = Workspace(network.dtype), Dice()
-    plans: dict[int, Plan] = {}
+    outputs = Outputs(network, len(x), params=params, fixed=fixed)
     with quiet():
-        for begin in range(0, rows, batch_size):
-            part = x[begin : begin + batch_size]
-            if len(part) not in plans:
-                plans[len(part)] = network.plan(len(part), work, params=params, fixed=fixed, dice=dice)
-            result[begin : begin + len(part)] = plans[len(part)].infer(part)
-    return result
+        for begin in range(0, len(x), batch_size):
+            outputs.put(x[begin : begin + batch_size])
+    return outputs.all
 
 
 def quiet() -> np.errstate:
