@@ -1,6 +1,8 @@
 """The callbacks that people know, under the names that they know: `from asyncfit.callbacks import EarlyStopping`."""
 
 from .lambdas import LambdaCallback as LambdaCallback
+from .limits import StopOnSignal as StopOnSignal
+from .limits import TimeLimit as TimeLimit
 from .loggers import CSVLogger as CSVLogger
 from .loggers import JSONLinesLogger as JSONLinesLogger
 from .progress import ProgressBar as ProgressBar
@@ -17,5 +19,7 @@ __all__ = [
     "LearningRateScheduler",
     "ProgressBar",
     "ReduceLROnPlateau",
+    "StopOnSignal",
     "TerminateOnNaN",
+    "TimeLimit",
 ]
