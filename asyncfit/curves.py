@@ -72,7 +72,8 @@ def _panel(ax: Any, series: Series, name: str, color: str | None) -> None:
     """One name's curve, and its validation's beside it."""
     lone = name == RATE or f"val_{name}" not in series
     own = color or (OTHER if name == RATE else VALIDATION if name.startswith("val_") else TRAIN)
-    _curve(ax, series[name], own, _words(name) if color is not None or lone else "training")
+    steps = {"drawstyle": "steps-mid"} if name == RATE else {}
+    _curve(ax, series[name], own, _words(name) if color is not None or lone else "training", **steps)
     if not lone:
         label = f"{_words(name)}, validation" if color is not None else "validation"
         _curve(ax, series[f"val_{name}"], color or VALIDATION, label, linestyle="--" if color is not None else "-")
@@ -114,10 +115,10 @@ def _figure() -> Any:
         self.savefig(file, format="png", dpi=110)
         return file.getvalue()
 
-    return type("_Figure", (base,), {"_repr_png_": _repr_png_, "__module__": __name__, "__doc__": base.__doc__})
+    return type("Figure", (base,), {"_repr_png_": _repr_png_, "__module__": __name__, "__doc__": base.__doc__})
 
 
 def __getattr__(name: str) -> Any:
-    if name == "_Figure":  # where a pickled figure looks for its class
+    if name == "Figure":  # where a pickled figure looks for its class
         return _figure()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,7 +11,7 @@ import logging
 import math
 import threading
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import anyio
@@ -69,6 +69,7 @@ class Delivery:
         self._round: _Round | None = None
         self._full: set[Mailbox] = set()
         self._timer_due = anyio.Event()
+        self._looks: dict[Callable[[], object], tuple[float, float]] = {}  # how often each is due, and when
         self._over = False
         self.inline = Inline(owner)
         for subscription in subscriptions:
@@ -273,6 +274,7 @@ class Delivery:
                 due = min(due, box.next_check(now))
             if self._round is not None:
                 due = min(due, self._round.report_long(now))
+            due = min(due, self._look(now))
             self._timer_due = anyio.Event()
             try:
                 with anyio.move_on_after(max(0.0, due - now)):
@@ -282,6 +284,29 @@ class Delivery:
                     raise
                 take_back()
                 self._owner.interrupted()
+
+    def look(self, each: Callable[[], object], every_s: float) -> None:
+        """Call `each` every so many seconds, also while no event comes: it shows the run to somebody."""
+        self._looks[each] = (every_s, 0.0)
+        self._timer_due.set()
+
+    def last_look(self) -> None:
+        """The run has ended, and can be seen so."""
+        self._look(math.inf)
+        self._looks.clear()
+
+    def _look(self, now: float) -> float:
+        """Call who is due; when the next one will be."""
+        for each, (every_s, due) in list(self._looks.items()):
+            if now >= due:
+                try:
+                    each()
+                except Exception:
+                    _logger.warning("a display of the run failed, and is updated no more", exc_info=True)
+                    del self._looks[each]
+                else:
+                    self._looks[each] = (every_s, now + every_s)
+        return min((due for _, due in self._looks.values()), default=math.inf)
 
     async def drain(self) -> None:
         """Nothing more will come: wait until every task has delivered what it has. Streams are not waited for."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from .curves import Series, drawn
 from .events import EpochEnd, Event, TrainBegin, TrainEnd
+from .notebook import history_html
 
 __all__ = ["History", "Progress"]
 
@@ -74,6 +75,10 @@ class History:
         """The epochs that the values of a name belong to."""
         known, count = self._epochs.get(name, []), len(self.history[name])
         return known if len(known) == count else self.epoch[len(self.epoch) - count :]  # made or changed by hand
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return history_html(self)
 
     def __repr__(self) -> str:
         names = ", ".join(self.history) or "nothing"

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .wording import seconds
+
 if TYPE_CHECKING:
     from .subscriptions import SubscriberStats, Subscription
 
-__all__ = ["Entry", "figures", "guarded", "line", "roster", "seconds", "worst_first"]
+__all__ = ["Entry", "figures", "guarded", "lags", "line", "roster", "worst_first"]
 
 MOST = 20
 """Of so many subscribers each has its line."""
@@ -23,6 +25,9 @@ KINDS = 3
 
 BUSY = 1.0
 """A handler that has had its event for so many seconds is named with the place where it is."""
+
+BACKLOG = 64
+"""With so many events waiting a subscriber is far behind."""
 
 _EDGE = 32
 _WIDEST = 56
@@ -67,6 +72,11 @@ def worst_first(entries: Iterable[Entry]) -> list[Entry]:
     return sorted(entries, key=need, reverse=True)
 
 
+def lags(stats: SubscriberStats) -> bool:
+    """Whether it is far behind, has lost something, or holds on to what it has."""
+    return stats.errors > 0 or stats.dropped > 0 or stats.queued > BACKLOG or (stats.busy_for or 0.0) >= BUSY
+
+
 def wants(subscription: Subscription) -> str:
     """Which events it gets."""
     names = [kind.__name__ for kind in subscription.kinds]
@@ -90,17 +100,6 @@ def figures(stats: SubscriberStats) -> list[str]:
     if stats.busy_for is not None and stats.busy_for >= BUSY:
         told.append(f"busy for {seconds(stats.busy_for)}" + (f" at {line(stats.where, 200)}" if stats.where else ""))
     return told
-
-
-def seconds(value: float) -> str:
-    """A duration in as few characters as say it."""
-    if value < 0.9995:
-        return f"{value * 1000:.0f} ms"
-    if value < 59.95:
-        return f"{value:.1f} s"
-    minutes, rest = divmod(round(value), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02} min"
 
 
 def line(text: object, width: int = _EDGE) -> str:

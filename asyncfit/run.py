@@ -19,6 +19,7 @@ import asyncio
 import logging
 import math
 import os
+import sys
 import threading
 import time
 import types
@@ -42,6 +43,7 @@ from .executors.base import Executor, Wakeup, Worker, in_context
 from .history import History, Progress
 from .ledger import Ledger
 from .mailbox import Mailbox, handling
+from .notebook import run_html, show
 from .protocol import Command, Decision, Ended, Pause, Report, State, StopAsked, Update
 from .roster import Entry, guarded, roster
 from .signals import Signal
@@ -58,6 +60,9 @@ E3 = TypeVar("E3", bound=Event)
 
 SHARED = 1.0
 """For so many seconds a copy of the state that was made for one prediction serves others too."""
+
+PULSE = 0.1
+"""In a notebook the loop is awake at least every so many seconds: the kernel notices an interrupt only then."""
 
 CHUNK = 256
 """Reports that are handled before others get the loop."""
@@ -131,6 +136,7 @@ class Run:
         self._epochs = self._steps = self._initial = 0
         self._began: float | None = None
         self._paused = False
+        self._in_kernel = "ipykernel" in sys.modules
         self._done = Signal()
         self._over = False
         self._until = math.inf  # when nobody is waited for any longer
@@ -248,7 +254,7 @@ class Run:
     # --- waiting -----------------------------------------------------------------------------------------------------
 
     async def wait(self) -> History:
-        """Wait for the end. Cancelling the wait does not cancel the run.
+        """Wait for the end. Cancelling the wait, or interrupting a notebook cell in it, does not cancel the run.
 
         Raises:
             RunCancelled: somebody cancelled the run.
@@ -394,6 +400,17 @@ class Run:
         there = sum(not entry.gone for entry in entries)
         many = f"{there} subscriber{'s' if there != 1 else ''}"
         return roster(f"Run {self.id}: {self._state()}, {many}", entries)
+
+    def _ipython_display_(self) -> None:
+        """In a notebook: a small table, live until the run has ended."""
+        show(self)
+
+    def _repr_html_(self) -> str:
+        return run_html(self)
+
+    def _look(self, each: Callable[[], object], every_s: float) -> None:
+        """Call `each` on the run's loop every so many seconds as long as it lives, and once when it has ended."""
+        self._ask(lambda: self._delivery.look(each, every_s))
 
     def _state(self) -> str:
         """Where it is, in a few words."""
@@ -552,9 +569,12 @@ class Run:
 
     async def _wait(self, wait: Callable[[], Awaitable[None]]) -> None:
         """Wait until woken, or until the time is up, and do what was asked for."""
-        late = anyio.current_time() >= self._until
+        now = anyio.current_time()
+        deadline = self._until if now < self._until else math.inf
+        if self._in_kernel:
+            deadline = min(deadline, now + PULSE)
         try:
-            with anyio.CancelScope(shield=True, deadline=math.inf if late else self._until):
+            with anyio.CancelScope(shield=True, deadline=deadline):
                 await wait()
         except BaseException as error:
             self._interrupted(error)
@@ -713,6 +733,7 @@ class Run:
         self._compute_over.set()
         self._obey()
         self._order.settled(self.history)
+        self._delivery.last_look()
         self._done.set()
 
     def _result(self) -> History:

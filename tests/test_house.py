@@ -17,13 +17,13 @@ import asyncfit
 ROOT = Path(asyncfit.__file__).parent
 
 ORDER = """
-    errors names extras machine signals jobs events
+    errors names wording extras machine signals jobs events
     tasks stepping roster subscriptions mailbox streams bus callback
     nn layers losses metrics optimizers initializers activations
     data checkpoints formats protocol
     snapshot background control compute ledger
     executors inline_port delivery
-    curves history run fit passes front trainer testing
+    curves notebook history run fit passes front trainer testing
     news modelfile reading sequential
     callbacks
     __init__
@@ -33,6 +33,7 @@ ORDER = """
 WITHOUT_ASYNC = [
     "errors",
     "names",
+    "wording",
     "machine",
     "events",
     "nn",

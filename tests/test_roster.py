@@ -13,8 +13,9 @@ import pytest
 
 import asyncfit as af
 from asyncfit.events import BatchEnd, EpochEnd
-from asyncfit.roster import Entry, line, roster, seconds
+from asyncfit.roster import Entry, line, roster
 from asyncfit.subscriptions import SubscriberStats
+from asyncfit.wording import clock, number, rate, seconds
 
 from .run.helpers import fit, here, until
 
@@ -106,6 +107,15 @@ def test_a_repr_is_cheap_with_a_thousand_subscribers() -> None:
 )
 def test_durations(value: float, text: str) -> None:
     assert seconds(value) == text
+
+
+def test_numbers() -> None:
+    assert [number(v) for v in (0.0, 0.12345, 12.3456, 123456.0, 2e-7, -0.5)] == (
+        "0.0000 0.1235 12.35 1.23e+05 2e-07 -0.5000".split()
+    )
+    assert [number(v) for v in (float("nan"), float("inf"))] == ["nan", "inf"]
+    assert [rate(v) for v in (0.1234, 9.5, 12345.6)] == ["0.12/s", "9.5/s", "12,346/s"]
+    assert [clock(v) for v in (-1, 3.4, 75, 3600)] == ["0:00", "0:03", "1:15", "1:00:00"]
 
 
 def test_names_stay_in_their_line() -> None:

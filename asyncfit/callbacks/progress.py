@@ -12,6 +12,7 @@ from .. import extras
 from ..callback import Callback
 from ..errors import InvalidInput
 from ..events import BatchEnd, EpochBegin, EpochEnd, RunPaused, RunResumed, TrainBegin, TrainEnd, ValidationBegin
+from ..wording import clock, number, rate, seconds
 from .screen import WHAT, Line, Screen, is_terminal, screen_of
 
 __all__ = ["ProgressBar"]
@@ -61,9 +62,9 @@ class ProgressBar(Callback):
         stream: object = file
         if stream is not None and not hasattr(stream, "write"):
             raise TypeError(f"{what}(file=…) takes a text stream, such as sys.stderr, not {file!r}")
-        seconds: object = every_s
-        if seconds is not None and (
-            isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf
+        interval: object = every_s
+        if interval is not None and (
+            isinstance(interval, bool) or not isinstance(interval, int | float) or not 0 <= interval < math.inf
         ):
             raise InvalidInput(f"{what}(every_s=…) is a number of seconds of at least 0, not {every_s!r}")
         label: object = name
@@ -145,12 +146,12 @@ class ProgressBar(Callback):
 
     def on_epoch_end(self, event: EpochEnd) -> None:
         logs = dict(event.logs)
-        rate = logs.pop("learning_rate", None)
-        if rate is not None:
-            if self._rate is not None and rate != self._rate:
-                logs["learning_rate"] = rate
-            self._rate = rate
-        took = _duration(event.time - self._epoch_began)
+        learning_rate = logs.pop("learning_rate", None)
+        if learning_rate is not None:
+            if self._rate is not None and learning_rate != self._rate:
+                logs["learning_rate"] = learning_rate
+            self._rate = learning_rate
+        took = seconds(event.time - self._epoch_began)
         if not event.complete:
             took = f"cut short after {self._batches()} in {took}"
         self._last = line = Line(self._head(), None, took, _values(logs))
@@ -186,18 +187,18 @@ class ProgressBar(Callback):
         if self._waiting:
             self._tell(now)
         means = {name: value / self._rows for name, value in self._sums.items()} if self._rows else {}
-        seconds = moment - self._epoch_began
-        rate = self._done / seconds if seconds > 0 else 0.0
+        spent = moment - self._epoch_began
+        pace = self._done / spent if spent > 0 else 0.0
         figures = [self._batches()]
         if self._done and self._paused is None and not self._note:
-            figures.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s")
+            figures.append(rate(pace))
         if self._paused is not None or self._note:
             figures.append("paused" if self._paused is not None else self._note)
-        elif self._done and self._steps and rate > 0:
-            figures.append(f"ETA {_clock((self._steps - self._done) / rate)}")
+        elif self._done and self._steps and pace > 0:
+            figures.append(f"ETA {clock((self._steps - self._done) / pace)}")
             whole = self._whole()
             if whole and moment > self._began and self._epochs != self._initial + 1:
-                figures.append(f"run {_clock((moment - self._began) * (1 / whole - 1))}")
+                figures.append(f"run {clock((moment - self._began) * (1 / whole - 1))}")
         done = min(1.0, self._done / self._steps) if self._steps else None
         line = Line(self._head(), done, "  ".join(f for f in figures if f), _values(means))
         try:
@@ -246,26 +247,9 @@ class ProgressBar(Callback):
 
 
 def _values(logs: Mapping[str, float]) -> tuple[tuple[str, str], ...]:
-    return tuple((name, _number(value)) for name, value in _ordered(logs.items()))
+    return tuple((name, number(value)) for name, value in _ordered(logs.items()))
 
 
 def _ordered(items: Iterable[tuple[str, float]]) -> list[tuple[str, float]]:
     """The validation's behind the training's, the learning rate last."""
     return sorted(items, key=lambda item: (item[0] == "learning_rate", item[0].startswith("val_")))
-
-
-def _number(value: float) -> str:
-    size = abs(value)
-    if size == 0 or 0.001 <= size < 10_000:
-        return f"{value:.4f}" if size < 10 else f"{value:.4g}"
-    return f"{value:.3g}"
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s" if seconds < 60 else _clock(seconds)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(max(0.0, seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
