@@ -1,5 +1,6 @@
 """The callbacks that people know, under the names that they know: `from asyncfit.callbacks import EarlyStopping`."""
 
+from .checkpointing import ModelCheckpoint as ModelCheckpoint
 from .lambdas import LambdaCallback as LambdaCallback
 from .limits import StopOnSignal as StopOnSignal
 from .limits import TimeLimit as TimeLimit
@@ -17,6 +18,7 @@ __all__ = [
     "JSONLinesLogger",
     "LambdaCallback",
     "LearningRateScheduler",
+    "ModelCheckpoint",
     "ProgressBar",
     "ReduceLROnPlateau",
     "StopOnSignal",
