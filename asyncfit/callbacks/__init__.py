@@ -7,6 +7,7 @@ from .limits import TimeLimit as TimeLimit
 from .loggers import CSVLogger as CSVLogger
 from .loggers import JSONLinesLogger as JSONLinesLogger
 from .progress import ProgressBar as ProgressBar
+from .remote import RemoteMonitor as RemoteMonitor
 from .schedules import LearningRateScheduler as LearningRateScheduler
 from .schedules import ReduceLROnPlateau as ReduceLROnPlateau
 from .stopping import EarlyStopping as EarlyStopping
@@ -21,6 +22,7 @@ __all__ = [
     "ModelCheckpoint",
     "ProgressBar",
     "ReduceLROnPlateau",
+    "RemoteMonitor",
     "StopOnSignal",
     "TerminateOnNaN",
     "TimeLimit",
