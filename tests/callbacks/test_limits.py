@@ -108,33 +108,33 @@ async def test_the_second_signal_cancels_and_the_third_goes_on() -> None:
 
 @pytest.mark.anyio
 async def test_all_runs_hear_a_signal_and_the_handler_stays_until_the_last_has_ended() -> None:
-    async with fit(epochs=10**9, callbacks=StopOnSignal(signal.SIGUSR1)) as one:
-        async with fit(epochs=10**9, callbacks=StopOnSignal(signal.SIGUSR1)) as two:
-            for run in (one, two):
-                await until(lambda run=run: run.progress.step > 3)  # type: ignore[misc]
-            two.stop("by itself")
-            await two.wait()
-            os.kill(os.getpid(), signal.SIGUSR1)
-            await one.wait()
+    def endless() -> af.Fit:
+        return fit(epochs=10**9, callbacks=StopOnSignal(signal.SIGUSR1))
+
+    async with endless() as one, endless() as two:
+        await until(lambda: min(one.progress.step, two.progress.step) > 3)
+        two.stop("by itself")
+        await two.wait()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        await one.wait()
     assert (one.reason, two.reason) == ("SIGUSR1 was received", "by itself")
 
-    async with fit(epochs=10**9, callbacks=StopOnSignal(signal.SIGUSR1)) as one:
-        async with fit(epochs=10**9, callbacks=StopOnSignal(signal.SIGUSR1)) as two:
-            for run in (one, two):
-                await until(lambda run=run: run.progress.step > 3)  # type: ignore[misc]
-            os.kill(os.getpid(), signal.SIGUSR1)
+    async with endless() as one, endless() as two:
+        await until(lambda: min(one.progress.step, two.progress.step) > 3)
+        os.kill(os.getpid(), signal.SIGUSR1)
     assert one.reason == two.reason == "SIGUSR1 was received"
 
 
 @pytest.mark.anyio
-async def test_a_failing_run_puts_the_handlers_back() -> None:
+@pytest.mark.parametrize("error", [ArithmeticError, SystemExit])
+async def test_a_failing_run_puts_the_handlers_back(error: type[BaseException]) -> None:
     class Fails(af.Callback):
         def on_epoch_end(self, event: af.EpochEnd) -> None:
             assert signal.getsignal(signal.SIGTERM) is not before
-            raise ArithmeticError
+            raise error
 
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(ArithmeticError):
+    with pytest.raises(error):
         await forever(callbacks=[StopOnSignal(), Fails()])
 
 
