@@ -5,6 +5,7 @@ from .callback import Callback as Callback
 from .callback import inline as inline
 from .errors import AsyncFitError as AsyncFitError
 from .errors import BadFile as BadFile
+from .errors import CallbackBusy as CallbackBusy
 from .errors import CheckpointError as CheckpointError
 from .errors import DetachedEvent as DetachedEvent
 from .errors import GateReleased as GateReleased
@@ -63,6 +64,7 @@ __all__ = [
     "BatchBegin",
     "BatchEnd",
     "Callback",
+    "CallbackBusy",
     "CheckpointError",
     "CheckpointFailed",
     "CheckpointSaved",

@@ -378,8 +378,8 @@ def _check_name(cls: type, name: str, known: Iterable[str]) -> None:
 # --- as a subscriber -----------------------------------------------------------------------------------------------
 
 
-def subscription_of(callback: object) -> Subscription:
-    """The subscription of a callback: the hooks it overrides, checked.
+def subscription_of(callback: object, name: str | None = None) -> Subscription:
+    """The subscription of a callback: the hooks it overrides, checked. `name` stands in for the callback's own.
 
     Batch events never get lost: at a backlog of 10,000 the source waits.
 
@@ -390,7 +390,7 @@ def subscription_of(callback: object) -> Subscription:
     if not isinstance(callback, Callback):
         raise TypeError(_no_callback(callback))
     owner = type(callback)
-    label = callback.name or owner.__name__
+    label = name or callback.name or owner.__name__
     if callback.gates not in ("epoch", "batch", "none"):
         raise ValueError(f"{label}.gates={callback.gates!r} is unknown; choose 'epoch', 'batch' or 'none'")
     options = {key: getattr(callback, key) for key in ("order", "every", "thread", "timeout", "on_error")}

@@ -5,6 +5,7 @@
     AsyncFitError
     ├── InvalidInput (ValueError)      what was given cannot be used; raised before anything has started
     ├── ModelBusy (RuntimeError)       a run holds the model; the message names the way that works meanwhile
+    ├── CallbackBusy (RuntimeError)    a callback object takes part in another run, which has not ended
     ├── NotStarted (RuntimeError)      a fit was used before it was entered, or a second time
     ├── DetachedEvent (RuntimeError)   control or model asked of an event that belongs to no run, or has none
     ├── GateReleased (RuntimeError)    control asked of an event whose gate is no longer held
@@ -23,6 +24,7 @@ from __future__ import annotations
 __all__ = [
     "AsyncFitError",
     "BadFile",
+    "CallbackBusy",
     "CheckpointError",
     "DetachedEvent",
     "GateReleased",
@@ -45,6 +47,10 @@ class InvalidInput(AsyncFitError, ValueError):
 
 class ModelBusy(AsyncFitError, RuntimeError):
     """A run holds the model, so it cannot be changed (or read without waiting) now."""
+
+
+class CallbackBusy(AsyncFitError, RuntimeError):
+    """A callback object takes part in another run, which has not ended; it serves one at a time."""
 
 
 class NotStarted(AsyncFitError, RuntimeError):

@@ -74,7 +74,11 @@ class Fit(Job[History]):
         run = self._begin()
         run._observed = True
         self._host = _TaskHost(run) if running_library() == "asyncio" else _GroupHost(run)
-        await self._host.enter()
+        try:
+            await self._host.enter()
+        except BaseException:  # the loop is closing
+            run._settle()
+            raise
         return run
 
     async def __aexit__(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -19,6 +20,7 @@ import numpy as np
 
 from .bus import EventBus
 from .callback import Callback, subscription_of
+from .claims import claim, subscriptions_of
 from .compute import Work, copy_state
 from .data import Batch, FitPlan
 from .errors import InvalidInput, ModelBusy
@@ -84,6 +86,7 @@ class Front:
     def __init__(self) -> None:
         self.history: History | None = None
         self._user: Run | None = None
+        self._free: Callable[[], None] = lambda: None  # lets go of the callbacks of the run that uses it
         self._fits = 0
         self._reading = threading.Lock()
 
@@ -110,6 +113,7 @@ class Front:
     def _release(self, run: Run) -> None:
         if self._user is run:
             self._user = None
+            self._free()
 
     def _require_free(self, what: str, way: str) -> None:
         if self._user is not None:
@@ -173,7 +177,7 @@ class Front:
     ) -> Fit:
         runner = _executor(executor)
         _check_options(lookahead=lookahead, bus=bus, run_id=run_id, drain_timeout=drain_timeout, grace=grace)
-        for subscription in [*map(subscription_of, callbacks), *(bus.subscriptions if bus is not None else ())]:
+        for subscription in [*subscriptions_of(callbacks), *(bus.subscriptions if bus is not None else ())]:
             check_inline(subscription)
         schedule = _schedule(trainable)
         for callback in callbacks:
@@ -181,7 +185,8 @@ class Front:
                 raise InvalidInput(f"{callback.name or type(callback).__name__} cannot be used here: {schedule}")
 
         def begin() -> Run:
-            subscriptions = [subscription_of(callback) for callback in callbacks]
+            subscriptions = subscriptions_of(callbacks)
+            name = run_id or os.urandom(6).hex()
             order = Order(
                 prepare=prepare,
                 reader=self._reader(),
@@ -191,13 +196,19 @@ class Front:
                 bus=bus,
                 before=before(subscriptions),
                 lookahead=int(lookahead),
-                run_id=run_id,
+                run_id=name,
                 drain_timeout=float(drain_timeout),
                 grace=float(grace),
                 as_stored=as_stored,
                 schedule=schedule,
             )
-            run = Run(order)
+            free = claim(subscriptions, name)
+            try:
+                run = Run(order)
+            except BaseException:
+                free()
+                raise
+            self._free = free
             self.history = run.history
             return run
 

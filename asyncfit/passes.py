@@ -24,7 +24,8 @@ import anyio
 import anyio.abc
 
 from .bus import EventBus
-from .callback import Callback, subscription_of
+from .callback import Callback
+from .claims import subscriptions_of
 from .control import LateControl, Owner
 from .delivery import Delivery
 from .errors import DetachedEvent, RunCancelled
@@ -82,7 +83,7 @@ def check_listeners(callbacks: Iterable[Callback], bus: Any) -> None:
     """Refuse a `bus=` that is none, and inline handlers of a pass: there is no live model for them to look at."""
     if bus is not None and not isinstance(bus, EventBus):
         raise TypeError(f"bus= takes an af.EventBus(), not {bus!r}")
-    for subscription in [*map(subscription_of, callbacks), *(bus.subscriptions if bus is not None else ())]:
+    for subscription in [*subscriptions_of(callbacks), *(bus.subscriptions if bus is not None else ())]:
         check_inline(subscription)
 
 
@@ -111,7 +112,7 @@ async def perform(
             handlers must not wait for.
     """
     if callbacks or bus is not None:
-        subscriptions = [subscription_of(callback) for callback in callbacks]
+        subscriptions = subscriptions_of(callbacks)
         return await Pass(kind, start, subscriptions, bus, params, around, set() if holders is None else holders).run()
     stepping: Stepping[T] = Stepping(around)
     try:

@@ -18,7 +18,7 @@ ROOT = Path(asyncfit.__file__).parent
 
 ORDER = """
     errors names wording extras machine signals jobs events
-    tasks stepping roster subscriptions mailbox streams bus callback
+    tasks stepping roster subscriptions mailbox streams bus callback claims
     nn layers losses metrics optimizers initializers activations
     data checkpoints formats protocol
     snapshot background control compute ledger
