@@ -149,7 +149,8 @@ class RemoteMonitor(StatefulCallback):
         with anyio.CancelScope() as self._scope:
             httpx = await off_loop(self._load)
             # made in a thread, too: it reads all certificates
-            async with await off_loop(lambda: httpx.AsyncClient(timeout=self._patience, follow_redirects=True)) as client:
+            make = lambda: httpx.AsyncClient(timeout=self._patience, follow_redirects=True)  # noqa: E731
+            async with await off_loop(make) as client:
                 while True:
                     while self._waiting:
                         self._busy = True
