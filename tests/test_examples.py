@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
 import json
 import subprocess
 import sys
@@ -11,9 +12,15 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import httpx
 import pytest
+from rich.console import Console
+
+import asyncfit as af
+from asyncfit.callbacks import ProgressBar
+from asyncfit.events import FrozenDict
 
 from .readme import README, blocks, differs
 
@@ -157,3 +164,36 @@ def test_the_service_shuts_down_in_the_middle_of_a_run() -> None:
         run_id = client.post("/runs").json()["id"]
         stream = stack.enter_context(client.stream("GET", f"/runs/{run_id}/events"))
         assert next(events_of(stream.iter_lines()))["run_id"] == run_id
+
+
+def test_the_pictures_are_small_and_whole() -> None:
+    pictures = [EXAMPLES / "pictures" / name for name in ("progress.svg", "curves.svg")]
+    assert sum(picture.stat().st_size for picture in pictures) < 150_000
+    for picture in pictures:
+        assert f"examples/pictures/{picture.name}" in README.read_text()
+        assert ElementTree.parse(picture).getroot().tag.endswith("svg")
+        assert "url(http" not in picture.read_text(), "it asks nobody for anything"
+
+
+def test_the_progress_bars_picture_is_of_its_terminal(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("make_pictures", EXAMPLES / "pictures" / "make_pictures.py")
+    assert spec is not None
+    assert spec.loader is not None
+    maker = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(maker)
+    screen = io.StringIO()
+    bar = ProgressBar(console=Console(file=screen, force_terminal=True, width=maker.WIDTH), every_s=0)
+    bar.on_train_begin(af.TrainBegin(params=FrozenDict({"epochs": 3, "steps": 10}), time=100.0))
+    for epoch in range(2):
+        bar.on_epoch_begin(af.EpochBegin(epoch=epoch, time=100.0))
+        bar.on_epoch_end(af.EpochEnd(epoch=epoch, logs=FrozenDict({"loss": 0.5}), time=101.0))
+    bar.on_epoch_begin(af.EpochBegin(epoch=2, time=101.0))
+    bar.on_batch_end(af.BatchEnd(epoch=2, batch=6, step=26, size=1, logs=FrozenDict({"loss": 0.25}), time=102.0))
+    bar.on_run_paused(af.RunPaused(step=27, time=102.0))  # shown at once
+    bar.on_train_end(af.TrainEnd(outcome="completed"))
+    written = maker.in_epoch(screen.getvalue(), 3, 0.6)
+    maker.photograph(written, tmp_path / "progress.svg")
+    shown = "".join(ElementTree.parse(tmp_path / "progress.svg").getroot().itertext()).replace("\xa0", " ")
+    assert [shown.count(f"epoch {n}/3") for n in (1, 2, 3)] == [1, 1, 1]
+    assert "━" in shown
+    assert "7/10" in shown

@@ -70,8 +70,9 @@ class ProgressBar(Callback):
         label: object = name
         if label is not None and not (isinstance(label, str) and label):
             raise TypeError(f"{what}(name=…) takes text, not {name!r}")
-        if console is None and is_terminal(None, sys.stdout if file is None else file):
-            extras.require("rich", extra="progress", what=WHAT)
+        if is_terminal(console, sys.stdout if file is None else file):
+            for part in ("rich.console", "rich.live", "rich.text"):  # here, so that no import holds the loop in the run
+                extras.load(part, extra="progress", what=WHAT)
         self.name = name
         self._console, self._file, self._every_s, self._leave = console, file, every_s, bool(leave)
         self._screen: Screen | None = None

@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import re
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -321,7 +322,7 @@ def test_the_bar_keeps_to_its_line(width: int) -> None:
 
 
 def test_on_a_terminal_without_rich_the_install_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asyncfit.extras.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "rich.live", None)
     monkeypatch.setenv("TERM", "xterm")
     with pytest.raises(ImportError, match=r"ProgressBar on a terminal needs rich.*pip install 'asyncfit\[progress\]'"):
         ProgressBar(file=Fake())
@@ -351,6 +352,25 @@ async def test_one_bar_serves_one_run_after_another() -> None:
     for _ in range(2):
         await fit(epochs=3, validation_data=(X, Y), callbacks=bar)
     assert numbers_off(file.getvalue().splitlines()) == [*EPOCHS, *EPOCHS]
+
+
+def test_rich_is_imported_when_the_bar_is_made_and_only_for_a_terminal() -> None:
+    code = """
+import io, sys
+from asyncfit.callbacks import ProgressBar
+class Terminal(io.StringIO):
+    isatty = lambda self: True
+ProgressBar(file=io.StringIO())
+print(sorted(name for name in sys.modules if name in ("rich", "rich.live")))
+ProgressBar(file=Terminal())
+known = set(sys.modules)
+from rich.console import Console
+import rich.live, rich.text
+print(sorted(set(sys.modules) - known))
+"""
+    env = {**os.environ, "TERM": "xterm"}
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    assert out.stdout == "[]\n[]\n"
 
 
 @pytest.mark.anyio
