@@ -106,8 +106,11 @@ class LateControl:
     def set_weights(self, snapshot: object) -> None:
         raise self._refuse("set_weights()")
 
-    def restore_at_end(self, snapshot: object) -> None:
+    def restore_at_end(self, snapshot: object, default: bool) -> None:
         raise self._refuse("restore_at_end()")
+
+    def show_model(self, snapshot: object) -> None:
+        raise self._refuse("show_model()")
 
     def add_logs(self, logs: Mapping[str, SupportsFloat]) -> None:
         raise self._refuse("add_logs()")
@@ -162,11 +165,20 @@ class GateControl:
             self._late.set_weights(snapshot)
         self.decision.weights = state
 
-    def restore_at_end(self, snapshot: object) -> None:
+    def restore_at_end(self, snapshot: object, default: bool) -> None:
         state = self._state_of(snapshot, "restore_at_end")
         if self.released:
-            self._late.restore_at_end(snapshot)
-        self.decision.restore = state
+            self._late.restore_at_end(snapshot, default)
+        if default:
+            self.decision.fallback = state
+        else:
+            self.decision.restore = state
+
+    def show_model(self, snapshot: object) -> None:
+        self._state_of(snapshot, "show_model")
+        if self.released:
+            self._late.show_model(snapshot)
+        self.decision.view = snapshot
 
     def add_logs(self, logs: Mapping[str, SupportsFloat]) -> None:
         checked = _checked_logs(logs)

@@ -410,6 +410,7 @@ class _Round:
             if self._done and self._decision.logs:
                 logs = type(self._event.logs)({**self._event.logs, **self._decision.logs})  # type: ignore[attr-defined]
                 self._event = self._event._replace(logs=logs)
+            self._model = self._model if self._decision.view is None else self._decision.view
             self._done = []
             if self._errors or not self._groups:
                 self._finish()

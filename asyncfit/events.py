@@ -206,7 +206,8 @@ class Control(Protocol):
     def learning_rate(self) -> float: ...
     def set_learning_rate(self, value: float) -> None: ...
     def set_weights(self, snapshot: Any) -> None: ...
-    def restore_at_end(self, snapshot: Any) -> None: ...
+    def restore_at_end(self, snapshot: Any, default: bool) -> None: ...
+    def show_model(self, snapshot: Any) -> None: ...
     def add_logs(self, logs: Mapping[str, SupportsFloat]) -> None: ...
     def publish(self, event: Event) -> None: ...
     def start_soon(self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...], wait: bool) -> None: ...
@@ -440,9 +441,12 @@ class _Steers(_Stops):
 class _Restores(_Steers):
     __slots__ = ()
 
-    def restore_at_end(self, snapshot: Snapshot) -> None:
-        """Leave the model with the snapshot's weights when the run completes or is stopped. Gates only."""
-        cast("Event", self)._controlled("restore_at_end()").restore_at_end(snapshot)
+    def restore_at_end(self, snapshot: Snapshot, *, default: bool = False) -> None:
+        """Leave the model with the snapshot's weights when the run completes or is stopped. Gates only.
+
+        Of several the last one holds; those with `default=True` only if there is no other.
+        """
+        cast("Event", self)._controlled("restore_at_end()").restore_at_end(snapshot, bool(default))
 
 
 class _AddsLogs(_Restores):
@@ -454,6 +458,13 @@ class _AddsLogs(_Restores):
         Gates only. What is added to a ValidationEnd appears in the EpochEnd with `val_` in front.
         """
         cast("Event", self)._controlled("add_logs()").add_logs(values)
+
+    def show_model(self, snapshot: Snapshot) -> None:
+        """Let later order groups get this snapshot as their `event.model`, an average of the weights, say.
+
+        Gates only. What is trained stays as it is, and so does what queued subscribers get.
+        """
+        cast("Event", self)._controlled("show_model()").show_model(snapshot)
 
 
 class _HasModel(_Attached):

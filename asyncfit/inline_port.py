@@ -72,10 +72,13 @@ class InlineControl(GateControl):
 
     __slots__ = ()
 
-    def restore_at_end(self, snapshot: object) -> None:
+    def restore_at_end(self, snapshot: object, default: bool) -> None:
         raise TypeError(
             "restore_at_end() is for gates: an inline handler runs in compute, which does not decide the end"
         )
+
+    def show_model(self, snapshot: object) -> None:
+        raise TypeError("show_model() is for gates: inline handlers and those after them see the live model")
 
 
 class _InlineSubscriber:

@@ -124,6 +124,7 @@ class Ledger:
         self._rates_asked = 0  # so many were: the number of the newest
         self._stopped: StopAsked | None = None  # the stop that acted
         self._restore: Update | None = None
+        self._fallback: Update | None = None
         self._waiting: list[Reply] = []  # for a snapshot
         self._cancelling = False  # publish on, ungated, up to the first held event
         self._deaf = False  # only Ended still counts
@@ -404,6 +405,7 @@ class Ledger:
     def _close_boundary(self, change: Change | None) -> None:
         bound, self._bound = self._bound, Decision()
         self._restore = bound.restore or self._restore
+        self._fallback = bound.fallback or self._fallback
         for stop in bound.stops:
             self._fact_stop(stop)
         if change is not None and change.weights is not None and bound.weights is not None:
@@ -430,6 +432,7 @@ class Ledger:
         self.outcome = "stopped" if self._stopped is not None else "completed"
         self._turn_deaf()
         self._close_boundary(change)
+        self._restore = self._restore or self._fallback
         self._end_sent = True
         self._send(End(change, None if self._restore is None else self._restore.value))
 

@@ -100,6 +100,10 @@ class Decision:
     rate: Update | None = None
     weights: Update | None = None
     restore: Update | None = None
+    fallback: Update | None = None
+    """What to restore if nobody asks for anything else."""
+    view: Any = None
+    """The snapshot that later groups of the same event are to see as its model."""
     logs: dict[str, float] = field(default_factory=dict)
     previous_rate: float = 0.0
     """The rate before an inline handler changed it: compute sets it at once, so nobody else can know."""
@@ -112,6 +116,8 @@ class Decision:
             self.rate = later.rate
         self.weights = later.weights or self.weights
         self.restore = later.restore or self.restore
+        self.fallback = later.fallback or self.fallback
+        self.view = self.view if later.view is None else later.view
         self.logs.update(later.logs)
 
 

@@ -242,8 +242,11 @@ class Control:
     def set_weights(self, snapshot: Any) -> None:
         self.asked.append(("set", snapshot))
 
-    def restore_at_end(self, snapshot: Any) -> None:
+    def restore_at_end(self, snapshot: Any, default: bool) -> None:
         self.asked.append(("restore", snapshot))
+
+    def show_model(self, snapshot: Any) -> None:
+        self.asked.append(("show", snapshot))
 
     def add_logs(self, logs: Any) -> None:
         self.asked.append(logs)
@@ -287,8 +290,8 @@ def test_control_goes_to_what_was_attached_and_drops_out_of_copies() -> None:
         ("TrainBegin", {"stop", "set_learning_rate", "set_weights"}),
         ("EpochBegin", {"stop", "set_learning_rate", "set_weights", "restore_at_end"}),
         ("ValidationBegin", {"stop", "set_learning_rate", "set_weights", "restore_at_end"}),
-        ("ValidationEnd", {"stop", "set_learning_rate", "set_weights", "restore_at_end", "add_logs"}),
-        ("EpochEnd", {"stop", "set_learning_rate", "set_weights", "restore_at_end", "add_logs"}),
+        ("ValidationEnd", {"stop", "set_learning_rate", "set_weights", "restore_at_end", "add_logs", "show_model"}),
+        ("EpochEnd", {"stop", "set_learning_rate", "set_weights", "restore_at_end", "add_logs", "show_model"}),
         ("BatchEnd", {"stop"}),
         ("BatchBegin", set()),
         ("TrainEnd", set()),
@@ -296,7 +299,7 @@ def test_control_goes_to_what_was_attached_and_drops_out_of_copies() -> None:
     ],
 )
 def test_each_event_has_the_control_that_it_may_have(kind: str, able: set[str]) -> None:
-    names = {"stop", "set_learning_rate", "set_weights", "restore_at_end", "add_logs"}
+    names = {"stop", "set_learning_rate", "set_weights", "restore_at_end", "add_logs", "show_model"}
     assert {name for name in names if hasattr(getattr(events, kind), name)} == able
 
 

@@ -1,5 +1,6 @@
 """The callbacks that people know, under the names that they know: `from asyncfit.callbacks import EarlyStopping`."""
 
+from .averaging import SwapEMAWeights as SwapEMAWeights
 from .checkpointing import ModelCheckpoint as ModelCheckpoint
 from .lambdas import LambdaCallback as LambdaCallback
 from .limits import StopOnSignal as StopOnSignal
@@ -24,6 +25,7 @@ __all__ = [
     "ReduceLROnPlateau",
     "RemoteMonitor",
     "StopOnSignal",
+    "SwapEMAWeights",
     "TerminateOnNaN",
     "TimeLimit",
 ]
