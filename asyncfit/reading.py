@@ -109,7 +109,14 @@ class Reader:
         return in_thread("snapshot.save(…)", self.save, state, check_path(path, weights=None))
 
     def weights_from(self, state: State) -> list[Array]:
-        return [s.view(state["params" if s.trainable else "fixed"]).copy() for s in self.network.slots]
+        return list(self.named_weights_from(state).values())
+
+    def named_weights_from(self, state: State) -> dict[str, Array]:
+        network = self.network
+        return {
+            f"{network.name}/{s.path}": s.view(state["params" if s.trainable else "fixed"]).copy()
+            for s in network.slots
+        }
 
 
 def as_figures(means: dict[str, float], return_dict: bool) -> Figures:

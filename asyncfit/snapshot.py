@@ -25,6 +25,7 @@ class StateReader(Protocol):
     ) -> Job[Any]: ...
     def save_from(self, state: State, path: str | os.PathLike[str]) -> Job[None]: ...
     def weights_from(self, state: State) -> list[Array]: ...
+    def named_weights_from(self, state: State) -> dict[str, Array]: ...
 
 
 class Snapshot:
@@ -62,6 +63,13 @@ class Snapshot:
     def get_weights(self) -> list[Array]:
         """Copies of the weights, in the order of `model.get_weights()`."""
         return self._model.weights_from(self._state)
+
+    def named_weights(self) -> dict[str, Array]:
+        """The same by their paths as Keras names them, such as "sequential/dense/kernel".
+
+        Of a model of one's own: the arrays of its state, by their names there.
+        """
+        return self._model.named_weights_from(self._state)
 
     def state(self) -> Mapping[str, Any]:
         """All that the next batch would have depended on: read-only arrays, numbers, text."""

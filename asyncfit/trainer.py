@@ -213,7 +213,10 @@ class Trainer(Front):
         return Job("snapshot.evaluate(…)", lambda: alone(functools.partial(self._evaluating, state, plan)))
 
     def weights_from(self, state: State) -> list[Array]:
-        return [value.copy() for value in state.values() if isinstance(value, np.ndarray)]
+        return list(self.named_weights_from(state).values())
+
+    def named_weights_from(self, state: State) -> dict[str, Array]:
+        return {name: value.copy() for name, value in state.items() if isinstance(value, np.ndarray)}
 
     def _require_clone(self, what: str) -> None:
         if not callable(getattr(self.trainable, "clone", None)):

@@ -13,6 +13,7 @@ from .schedules import LearningRateScheduler as LearningRateScheduler
 from .schedules import ReduceLROnPlateau as ReduceLROnPlateau
 from .stopping import EarlyStopping as EarlyStopping
 from .stopping import TerminateOnNaN as TerminateOnNaN
+from .tensorboard import TensorBoard as TensorBoard
 
 __all__ = [
     "CSVLogger",
@@ -26,6 +27,7 @@ __all__ = [
     "RemoteMonitor",
     "StopOnSignal",
     "SwapEMAWeights",
+    "TensorBoard",
     "TerminateOnNaN",
     "TimeLimit",
 ]

@@ -17,7 +17,7 @@ import anyio.to_thread
 
 from ..errors import InvalidInput
 
-__all__ = ["Gathered", "add", "checked_file", "end_line", "off_loop", "start"]
+__all__ = ["Gathered", "add", "checked_file", "checked_path", "end_line", "off_loop", "start"]
 
 OFTEN = 1.0
 """Seconds that what was gathered waits at most to be written."""
@@ -73,16 +73,22 @@ class Gathered(Generic[T]):
             await self.flush()
 
 
-def checked_file(what: str, filename: str | os.PathLike[str]) -> str:
-    """The name of a file that can be written, as far as that shows before a run."""
+def checked_path(what: str, path: str | os.PathLike[str]) -> str:
+    """A path as text."""
     try:
-        name = os.fspath(filename)
+        name = os.fspath(path)
     except TypeError:
-        raise TypeError(f"{what} takes the path of a file, not {filename!r}") from None
+        raise TypeError(f"{what} takes a path, not {path!r}") from None
     if not isinstance(name, str):
         raise TypeError(f"{what} takes a path of text, not of bytes: {name!r}")
     if not name or "\0" in name:
-        raise InvalidInput(f"{what}: {name!r} is no path of a file")
+        raise InvalidInput(f"{what}: {name!r} is no path")
+    return name
+
+
+def checked_file(what: str, filename: str | os.PathLike[str]) -> str:
+    """The name of a file that can be written, as far as that shows before a run."""
+    name = checked_path(what, filename)
     if os.path.isdir(name):
         raise InvalidInput(f"{what}: {name} is a directory; give the path of a file")
     return name

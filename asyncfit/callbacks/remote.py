@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections import deque
@@ -148,9 +149,8 @@ class RemoteMonitor(StatefulCallback):
     async def _send_all(self) -> None:
         with anyio.CancelScope() as self._scope:
             httpx = await off_loop(self._load)
-            # made in a thread, too: it reads all certificates
-            make = lambda: httpx.AsyncClient(timeout=self._patience, follow_redirects=True)  # noqa: E731
-            async with await off_loop(make) as client:
+            make = functools.partial(httpx.AsyncClient, timeout=self._patience, follow_redirects=True)
+            async with await off_loop(make) as client:  # in a thread, too: it reads all certificates
                 while True:
                     while self._waiting:
                         self._busy = True

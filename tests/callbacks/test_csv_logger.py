@@ -225,7 +225,7 @@ async def test_the_file_is_no_business_of_the_loop(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "error", "says"),
     [
-        ({"filename": 3}, TypeError, "path of a file, not 3"),
+        ({"filename": 3}, TypeError, "takes a path, not 3"),
         ({"filename": b"log"}, TypeError, "path of text"),
         ({"filename": ""}, af.errors.InvalidInput, "no path"),
         ({"filename": "/"}, af.errors.InvalidInput, "directory"),

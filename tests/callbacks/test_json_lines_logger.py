@@ -222,7 +222,7 @@ async def test_with_log_the_run_goes_on(tmp_path: Path, caplog: pytest.LogCaptur
 @pytest.mark.parametrize(
     ("given", "error", "says"),
     [
-        ({"filename": 3}, TypeError, "path of a file"),
+        ({"filename": 3}, TypeError, "takes a path"),
         ({"filename": "a", "kinds": []}, TypeError, "which events"),
         ({"filename": "a", "kinds": ["EpochEnd"]}, TypeError, "did you mean af.EpochEnd"),
         ({"filename": "a", "kinds": "EpochEnd"}, TypeError, "did you mean af.EpochEnd"),
