@@ -11,7 +11,23 @@ from typing import IO, Any
 from .. import extras
 from ..callback import Callback
 from ..errors import InvalidInput
-from ..events import BatchEnd, EpochBegin, EpochEnd, RunPaused, RunResumed, TrainBegin, TrainEnd, ValidationBegin
+from ..events import (
+    BatchEnd,
+    EpochBegin,
+    EpochEnd,
+    EvaluateBatchEnd,
+    EvaluateBegin,
+    EvaluateEnd,
+    Event,
+    PredictBatchEnd,
+    PredictBegin,
+    PredictEnd,
+    RunPaused,
+    RunResumed,
+    TrainBegin,
+    TrainEnd,
+    ValidationBegin,
+)
 from ..wording import clock, number, rate, seconds
 from .screen import WHAT, Line, Screen, is_terminal, screen_of
 
@@ -22,7 +38,7 @@ LONG = 0.5
 
 
 class ProgressBar(Callback):
-    """Shows how a run gets on. An observer: nothing waits for it.
+    """Shows how a run gets on, an `evaluate` or a `predict`. An observer: nothing waits for it.
 
     On a terminal (drawn by rich, extra `progress`) there is a bar with the epoch, its batches, their rate, the time
     that is left for the epoch and for the run (without validation that is still to come), and the means so far; after
@@ -80,6 +96,7 @@ class ProgressBar(Callback):
 
     def _forget(self) -> None:
         self._run_id = ""
+        self._pass = ""  # "evaluate" or "predict", if it is not a run
         self._epochs: int | None = None
         self._initial = 0
         self._steps = 0
@@ -99,12 +116,16 @@ class ProgressBar(Callback):
     # --- what happens ------------------------------------------------------------------------------------------------
 
     def on_train_begin(self, event: TrainBegin) -> None:
+        params = event.params
+        self._open(event, params)
+        self._epochs = params.get("epochs")
+        self._initial = self._epoch = params.get("initial_epoch") or 0
+
+    def _open(self, event: Event, params: Mapping[str, Any]) -> None:
         self._close()
         self._forget()
         self._run_id = event.run_id or ""
-        params = event.params
-        self._epochs, self._steps = params.get("epochs"), params.get("steps") or 0
-        self._initial = self._epoch = params.get("initial_epoch") or 0
+        self._steps = params.get("steps") or 0
         self._began = self._epoch_began = event.time
         self._screen = screen_of(self, console=self._console, file=self._file)
         self._every = (0.1 if self._screen.lively else PLAIN_S) if self._every_s is None else self._every_s
@@ -118,7 +139,7 @@ class ProgressBar(Callback):
         if time.monotonic() >= self._due:
             self._look(event.time)
 
-    def on_batch_end(self, event: BatchEnd) -> None:
+    def on_batch_end(self, event: BatchEnd | EvaluateBatchEnd) -> None:
         size, sums = event.size, self._sums
         for name, value in event.logs.items():
             sums[name] = sums.get(name, 0.0) + value * size
@@ -172,6 +193,40 @@ class ProgressBar(Callback):
             said = f"{event.outcome} at step {event.step}{': ' if why else ''}{why}"
             lines.append(Line(self._head(), None, said))
         self._waiting += lines
+        try:
+            self._tell(time.monotonic())
+        finally:
+            self._close()
+
+    def on_evaluate_begin(self, event: EvaluateBegin) -> None:
+        self._open(event, event.params)
+        self._pass = "evaluate"
+
+    def on_evaluate_batch_end(self, event: EvaluateBatchEnd) -> None:
+        self.on_batch_end(event)
+
+    def on_evaluate_end(self, event: EvaluateEnd) -> None:
+        self._end_of_pass(event, event.logs)
+
+    def on_predict_begin(self, event: PredictBegin) -> None:
+        self._open(event, event.params)
+        self._pass = "predict"
+
+    def on_predict_batch_end(self, event: PredictBatchEnd) -> None:
+        self._done = event.batch + 1
+        if time.monotonic() >= self._due:
+            self._look(event.time)
+
+    def on_predict_end(self, event: PredictEnd) -> None:
+        self._end_of_pass(event, {})
+
+    def _end_of_pass(self, event: EvaluateEnd | PredictEnd, logs: Mapping[str, float]) -> None:
+        self._done = event.batches
+        said = f"{self._batches()}  {seconds(event.time - self._began)}"
+        if event.outcome != "completed":
+            why = event.reason or (repr(event.error) if event.error is not None else "")
+            said += f"  {event.outcome}{': ' if why else ''}{why}"
+        self._waiting.append(Line(self._head(), None, said, _values(logs)))
         try:
             self._tell(time.monotonic())
         finally:
@@ -238,6 +293,8 @@ class ProgressBar(Callback):
 
     def _head(self) -> str:
         whose = self.name or (self._run_id if self._screen is not None and len(self._screen.bars) > 1 else "")
+        if self._pass:
+            return f"{whose + ': ' if whose else ''}{self._pass}"
         number = f"{self._epoch + 1}" if self._epochs is None else f"{self._epoch + 1:>{len(str(self._epochs))}}"
         return f"{whose + ': ' if whose else ''}epoch {number}{f'/{self._epochs}' if self._epochs is not None else ''}"
 

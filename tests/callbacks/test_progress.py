@@ -318,6 +318,38 @@ def test_the_bar_keeps_to_its_line(width: int) -> None:
     assert screen(file.getvalue()) == []
 
 
+# --- evaluate and predict ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_evaluate_and_predict_are_shown_too() -> None:
+    from asyncfit import layers
+
+    model = af.Sequential([layers.Dense(1)], seed=1)
+    model.compile("sgd", "mse", metrics=["mae"])
+    plain = io.StringIO()
+    drawn, terminal = console()
+    for bar in (ProgressBar(file=plain, every_s=0), ProgressBar(console=drawn, every_s=0, leave=False)):
+        loss, mae = await model.evaluate(X, Y, batch_size=2, callbacks=bar)
+        await model.predict(X, batch_size=2, callbacks=bar)
+    ends = [f"evaluate  3/3  T  loss {loss:.2f}  mae {mae:.4f}", "predict  3/3  T"]
+    timeless = [re.sub(r"\d+(\.\d)? m?s\b", "T", line) for line in plain.getvalue().splitlines()]
+    assert [line for line in timeless if "/s" not in line] == ends
+    assert [line.split("  ")[:2] for line in timeless if "/s" in line] == [
+        [what, f"{n}/3"] for what in ("evaluate", "predict") for n in (1, 2, 3)
+    ]
+    assert [re.sub(r"\d+(\.\d)? m?s\b", "T", line) for line in screen(terminal.getvalue())] == ends
+    assert terminal.getvalue().count(HIDE) == terminal.getvalue().count(SHOW) == 2
+
+
+def test_an_evaluate_that_did_not_complete_says_so() -> None:
+    file = io.StringIO()
+    bar = ProgressBar(file=file, name="mine")
+    bar.on_evaluate_begin(af.EvaluateBegin(params=FrozenDict({"steps": 10}), time=100.0))
+    bar.on_evaluate_end(af.EvaluateEnd(outcome="cancelled", reason="enough", batches=4, time=101.0))
+    assert file.getvalue() == "mine: evaluate   4/10  1.0 s  cancelled: enough\n"
+
+
 # --- around it -----------------------------------------------------------------------------------------------------
 
 
