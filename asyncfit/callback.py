@@ -444,11 +444,19 @@ def _no_callback(given: object) -> str:
         name = getattr(given, "__name__", "function")
         return (
             f"callbacks takes Callback objects, not the function {name}; subscribe it on a bus: "
-            f"bus.subscribe(af.EpochEnd, {name}), and give bus=bus"
+            f"bus.subscribe(af.EpochEnd, {name}), give bus=bus; or make one with asyncfit.callbacks.LambdaCallback"
         )
     if isinstance(given, str):
-        return f"callbacks takes Callback objects, not names such as {given!r}"
+        return (
+            f"callbacks takes Callback objects, not names such as {given!r}; make one, such as "
+            "asyncfit.callbacks.EarlyStopping(patience=3)"
+        )
     kind = type(given)
+    if kind.__module__.partition(".")[0] in ("keras", "tf_keras", "tensorflow"):
+        return (
+            f"callbacks takes Callback objects of asyncfit, not Keras's {kind.__name__}; asyncfit.callbacks has those "
+            "of Keras under the same names, and af.Callback is the base of your own"
+        )
     methods = any(callable(getattr(given, hook, None)) for hook in [*hook_names(), *ALIASES])
     hint = f"let {kind.__name__} inherit from af.Callback" if methods else "subclass af.Callback"
     return f"callbacks takes Callback objects, not {given!r}; {hint}"

@@ -278,7 +278,8 @@ async def function(event: EpochEnd) -> None: ...
         (lambda: function(None), ["drop the ()"]),  # type: ignore[arg-type]
         (lambda: functools.partial(function), ["bus.subscribe"]),
         (lambda: Duck(), ["let Duck inherit from af.Callback"]),
-        (lambda: "early_stopping", ["Callback objects"]),
+        (lambda: "early_stopping", ["Callback objects", "asyncfit.callbacks.EarlyStopping"]),
+        (lambda: type("EarlyStopping", (), {"__module__": "keras.src"})(), ["not Keras's EarlyStopping", "same names"]),
         (lambda: 3, ["subclass af.Callback"]),
     ],
 )
