@@ -8,7 +8,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar, TypeVarTuple
 
@@ -42,14 +44,13 @@ class Gathered(Generic[T]):
     def __init__(self, write: Callable[[list[T]], None], most: int) -> None:
         self._write = write
         self._most = most
-        self._items: list[T] = []
+        self._items: deque[T] = deque()
         self._size = 0
         self._flushed = time.monotonic()
-        self._lock = anyio.Lock()
+        self._lock = threading.Lock()  # so that what was taken first is written first
 
     def begin(self) -> None:
-        """A run begins, perhaps on another loop; what waits stays."""
-        self._lock = anyio.Lock()
+        """A run begins; what waits stays."""
         self._flushed = time.monotonic()
 
     def add(self, item: T, size: int = 1) -> bool:
@@ -60,11 +61,16 @@ class Gathered(Generic[T]):
 
     async def flush(self) -> None:
         """Write what waits. What cannot be written is lost, and the error says so."""
-        async with self._lock:
-            items, self._items, self._size = self._items, [], 0
-            self._flushed = time.monotonic()
+        self._size = 0
+        self._flushed = time.monotonic()
+        if self._items or self._lock.locked():
+            await off_loop(self._flush)
+
+    def _flush(self) -> None:
+        with self._lock:
+            items = [self._items.popleft() for _ in range(len(self._items))]
             if items:
-                await off_loop(self._write, items)
+                self._write(items)
 
     async def keep_flushing(self) -> None:
         """Write what waits once a second, for as long as this is not cancelled."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidInput
-from ..events import EpochEnd, Event, TrainBegin, TrainEnd
+from ..events import EpochEnd, EvaluateEnd, Event, PredictEnd, TrainBegin, TrainEnd
 from ..names import snake
 from ..subscriptions import event_kinds
 from .base import StatefulCallback
@@ -137,7 +137,7 @@ class JSONLinesLogger(StatefulCallback):
 
     Lines are gathered and written in a thread, at the end of each epoch and after a second at the latest. None is left
     out: where the file is slower than the run for long, the run waits for it. A run that is resumed adds to the file;
-    its events have the next `attempt`.
+    its events have the next `attempt`. What `evaluate` and `predict` publish is added, too.
 
     Args:
         filename: of the file. Its directory must exist.
@@ -167,11 +167,12 @@ class JSONLinesLogger(StatefulCallback):
         self.append = append
         self._lines = Gathered(self._add, MOST)
         for kind in self.kinds:
-            if kind is not TrainBegin and kind is not TrainEnd:
+            if kind not in (TrainBegin, TrainEnd, EvaluateEnd, PredictEnd):
                 setattr(self, f"on_{snake(kind.__name__)}", self._note)
 
     def reset(self) -> None:
         self.lines = 0  # how many it has made
+        self._started = False
 
     async def on_train_begin(self, event: TrainBegin) -> None:
         resumed = self._loaded
@@ -182,6 +183,15 @@ class JSONLinesLogger(StatefulCallback):
         event.start_soon(self._lines.keep_flushing, wait=False)
 
     async def on_train_end(self, event: TrainEnd) -> None:
+        await self._end(event)
+
+    async def on_evaluate_end(self, event: EvaluateEnd) -> None:
+        await self._end(event)
+
+    async def on_predict_end(self, event: PredictEnd) -> None:
+        await self._end(event)
+
+    async def _end(self, event: Event) -> None:
         self._note(event)
         await self._lines.flush()
 
@@ -199,8 +209,11 @@ class JSONLinesLogger(StatefulCallback):
     def _start(self, keep: bool) -> None:
         start(self.filename, keep=keep)
         end_line(self.filename, b"\n")
+        self._started = True
 
     def _add(self, lines: list[str]) -> None:
+        if not self._started:  # no run: an evaluate or predict
+            self._start(True)
         add(self.filename, ("\n".join(lines) + "\n").encode())
 
     @staticmethod

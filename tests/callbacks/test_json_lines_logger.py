@@ -90,6 +90,22 @@ async def test_kinds_says_which(wanted: Any, names: list[str], tmp_path: Path) -
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("wanted", [None, [af.EvaluateBatchEnd, af.PredictBegin]])
+async def test_evaluate_and_predict_add_to_the_file(wanted: Any, tmp_path: Path) -> None:
+    seen = Seen()
+    model = af.Sequential([layers.Input((2,)), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    logger = JSONLinesLogger(tmp_path / "log.jsonl", wanted)
+    for _ in range(2):
+        await model.evaluate(X, Y[:, None], batch_size=2, callbacks=[logger, seen])
+    assert (tmp_path / "log.jsonl").read_text().count("EvaluateBatchEnd") == 6
+    await model.predict(X, callbacks=[logger, seen])
+    ours = [event for event in seen.events if wanted is None or type(event) in wanted]
+    assert told(read(tmp_path / "log.jsonl")) == json.loads(json.dumps(told(ours)))
+    assert len(ours) == (2 * 5 + 3 if wanted is None else 2 * 3 + 1)
+
+
+@pytest.mark.anyio
 async def test_batches_that_are_not_wanted_are_not_asked_for(tmp_path: Path) -> None:
     async with fit(epochs=2, callbacks=JSONLinesLogger(tmp_path / "log.jsonl", [af.EpochEnd])) as run:
         pass
