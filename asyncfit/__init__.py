@@ -42,6 +42,7 @@ from .events import TrainEnd as TrainEnd
 from .events import ValidationBegin as ValidationBegin
 from .events import ValidationEnd as ValidationEnd
 from .events import WeightsRestored as WeightsRestored
+from .executors.process import ProcessExecutor as ProcessExecutor
 from .fit import Fit as Fit
 from .history import History as History
 from .history import Progress as Progress
@@ -92,6 +93,7 @@ __all__ = [
     "PredictBatchEnd",
     "PredictBegin",
     "PredictEnd",
+    "ProcessExecutor",
     "Progress",
     "Run",
     "RunCancelled",

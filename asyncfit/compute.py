@@ -55,7 +55,7 @@ from .protocol import (
     WasSnapshot,
 )
 
-__all__ = ["Compute", "InlinePort", "Progress", "Source", "Work", "copy_state"]
+__all__ = ["Compute", "InlinePort", "Progress", "Source", "Work", "copy_state", "every_epoch"]
 
 
 class Source(Protocol):
@@ -71,11 +71,39 @@ class Source(Protocol):
 class InlinePort(Protocol):
     """The inline handlers, called in the worker, at the event, on the live model."""
 
+    trainable: Any
+    """The live model."""
+
     def call(self, kind: type[Event], now: float, values: Mapping[str, Any], replay: bool) -> Decision | None:
         """Run the handlers of this kind; what they asked for, or None. What they raise fails the batch."""
 
     def state(self) -> Any: ...
     def load_state(self, state: Any) -> None: ...
+
+    # between processes
+
+    tell: Callable[[Any], object]
+
+    def parcel(self) -> Any: ...
+    def take(self, told: Any) -> None: ...
+    def figures(self) -> Any: ...
+    def take_figures(self, figures: Any) -> None: ...
+
+
+def every_epoch(epoch: int) -> bool:
+    """Validation follows each epoch."""
+    return True
+
+
+def copy_state(state: State) -> dict[str, Any]:
+    """A copy whose arrays nobody can write to."""
+    copied: dict[str, Any] = {}
+    for name, value in state.items():
+        if isinstance(value, np.ndarray):
+            value = value.copy()
+            value.flags.writeable = False
+        copied[name] = value
+    return copied
 
 
 @dataclass(kw_only=True)
@@ -86,7 +114,7 @@ class Work:
     data: Source
     epochs: int
     validation: Source | None = None
-    validates: Callable[[int], bool] = lambda epoch: True
+    validates: Callable[[int], bool] = every_epoch
     initial_epoch: int = 0
     params: Mapping[str, Any]
     lookahead: int = 0
@@ -97,6 +125,11 @@ class Work:
     around: Callable[[], AbstractContextManager[Any]] = nullcontext
     """Entered around all computing, in the thread that does it."""
     stepwise: bool = False
+    mirrored: bool = False
+    """Whoever asked for the run lives elsewhere and keeps a copy: report the state at each boundary, gated or not, and
+    at the end."""
+    copy: Callable[[State], dict[str, Any]] = copy_state
+    """How states are copied."""
     early: Sequence[Command] = ()
     """What was asked for before there was a worker: obeyed before the first batch."""
 
@@ -144,17 +177,6 @@ class _GoTo(Exception):
 
 class _Over(Exception):
     """`End` has been obeyed."""
-
-
-def copy_state(state: State) -> dict[str, Any]:
-    """A copy whose arrays nobody can write to."""
-    copied: dict[str, Any] = {}
-    for name, value in state.items():
-        if isinstance(value, np.ndarray):
-            value = value.copy()
-            value.flags.writeable = False
-        copied[name] = value
-    return copied
 
 
 class Compute:
@@ -397,7 +419,7 @@ class Compute:
     # --- holds and snapshots ---
 
     def _open_boundary(self, held: bool) -> dict[str, Any] | None:
-        if not held and not self.interest.snapshot_boundary:
+        if not (held or self.interest.snapshot_boundary or self.work.mirrored):
             return None
         snapshot = self._snapshot()
         if held:
@@ -419,7 +441,11 @@ class Compute:
         return hold
 
     def _snapshot(self) -> dict[str, Any]:
-        return copy_state(self.work.trainable.state())
+        return self.work.copy(self.work.trainable.state())
+
+    def _report_state(self) -> None:
+        progress = self.progress
+        self._report(WasSnapshot(self._era, time.time(), progress.step, progress.epoch, self._snapshot()))
 
     def _inline_state(self) -> Any:
         return None if self.work.inline is None else self.work.inline.state()
@@ -448,8 +474,7 @@ class Compute:
             self._obey_all()
             if self._snapshot_wanted:
                 self._snapshot_wanted = False
-                progress, state = self.progress, copy_state(self.work.trainable.state())
-                self._report(WasSnapshot(self._era, time.time(), progress.step, progress.epoch, state))
+                self._report_state()
             if self._rate_wanted is not None:
                 asked, self._rate_wanted = self._rate_wanted, None
                 if not self._holds:
@@ -496,6 +521,8 @@ class Compute:
                     self._era += 1  # first: if what follows fails, that is news of the new era
                     self._go_back(hold)
                     self._apply(change)
+                    if self.work.mirrored:
+                        self._report_state()
                     raise _GoTo(hold.next)
             case End(change, restore):
                 self._end(change, restore)
@@ -541,7 +568,7 @@ class Compute:
                 self._apply(change)
             if restore is not None:
                 self._load_weights(restore)
-            state = copy_state(self.work.trainable.state()) if self.interest.snapshot_end else None
+            state = self._snapshot() if self.interest.snapshot_end or self.work.mirrored else None
         except Exception as raised:
             error, state = raised, None
         progress = self.progress

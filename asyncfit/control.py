@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, SupportsFloat
+from typing import Any, Self, SupportsFloat
 
 from .errors import GateReleased, InvalidInput
 from .events import CheckpointFailed, CheckpointSaved, Event
@@ -90,6 +90,10 @@ class LateControl:
 
     def start_soon(self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...], wait: bool) -> None:
         self._start_soon(function, args, handling.get(), wait)
+
+    def stop_as(self, asked: StopAsked) -> None:
+        """A stop that somebody asked for in another process."""
+        self._stop(asked)
 
     def _refuse(self, what: str) -> GateReleased:
         return GateReleased(
@@ -218,6 +222,27 @@ class Owner:
     schedule: str | None = None
     rate: Callable[[Update | None], float] = lambda asked: 0.0
     """The rate that holds at the boundary which is open, if gates of a lower order have asked for this one."""
+
+    @classmethod
+    def elsewhere(cls, schedule: str | None, tell: Callable[[str, Any], None]) -> Self:
+        """Of inline handlers in another process: there is neither loop nor ledger, but `tell` brings word to both."""
+
+        def nowhere(*_: object) -> None:
+            pass
+
+        def no_task(*_: object) -> None:
+            raise RuntimeError("start_soon() needs the run's loop, and this handler runs in a process without one")
+
+        late = LateControl(
+            stop=lambda asked: tell("stop", asked),
+            cancel=lambda reason: tell("cancel", reason),
+            publish=lambda event: tell("publish", event),
+            start_soon=no_task,
+        )
+        return cls(
+            answered=nowhere, failed=nowhere, also_failed=nowhere, publish=late.publish, on_loop=nowhere,
+            crashed=nowhere, interrupted=nowhere, throttle=nowhere, listen=nowhere, late=late, schedule=schedule,
+        )  # fmt: skip
 
 
 def named(event: Event) -> str:

@@ -331,6 +331,7 @@ class Delivery:
         if self._bus is not None:
             self._bus._detach(self)
             self._bus = None
+        self._round = None  # and the model that it holds
         return late
 
     # --- streams of the run ------------------------------------------------------------------------------------------

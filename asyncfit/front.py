@@ -25,10 +25,11 @@ from .compute import Work, copy_state
 from .data import Batch, FitPlan
 from .errors import InvalidInput, ModelBusy
 from .executors.base import Executor
+from .executors.process import OwnProcess
 from .executors.thread import ThreadExecutor
 from .fit import Fit
 from .history import History
-from .inline_port import check_inline
+from .inline_port import check_inline, for_process
 from .machine import blas
 from .names import unknown
 from .protocol import State, Trainable
@@ -43,7 +44,7 @@ T = TypeVar("T")
 
 Callbacks = Callback | Iterable[Callback]
 
-EXECUTORS: dict[str, Callable[[], Executor]] = {"thread": ThreadExecutor}
+EXECUTORS: dict[str, Callable[[], Executor]] = {"thread": ThreadExecutor, "process": OwnProcess}
 
 
 def keywords_checked(function: Callable[P, T]) -> Callable[P, T]:
@@ -178,7 +179,8 @@ class Front:
         runner = _executor(executor)
         _check_options(lookahead=lookahead, bus=bus, run_id=run_id, drain_timeout=drain_timeout, grace=grace)
         for subscription in [*subscriptions_of(callbacks), *(bus.subscriptions if bus is not None else ())]:
-            check_inline(subscription)
+            check_inline(subscription, remote=runner.remote)
+        runner.check(trainable)
         schedule = _schedule(trainable)
         for callback in callbacks:
             if schedule is not None and callback.sets_learning_rate:
@@ -186,6 +188,8 @@ class Front:
 
         def begin() -> Run:
             subscriptions = subscriptions_of(callbacks)
+            if runner.remote:
+                subscriptions = [for_process(one) for one in subscriptions]
             name = run_id or os.urandom(6).hex()
             order = Order(
                 prepare=prepare,
@@ -285,7 +289,7 @@ def _executor(given: str | Executor) -> Executor:
         if given not in EXECUTORS:
             raise InvalidInput(unknown("executor", given, EXECUTORS))
         return EXECUTORS[given]()
-    if not callable(getattr(given, "start", None)):
+    if isinstance(given, type) or not callable(getattr(given, "place", None)):
         raise TypeError(f"executor= takes {', '.join(map(repr, EXECUTORS))} or an executor, not {given!r}")
     return given
 

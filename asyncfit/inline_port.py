@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextvars
 import copy
+import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from .callback import Callback
+from .callback import Callback, subscription_of
 from .control import GateControl, Owner, named
 from .errors import InvalidInput
 from .events import (
@@ -29,11 +30,12 @@ from .events import (
     TrainEnd,
     WeightsRestored,
 )
+from .executors.memory import check_portable
 from .mailbox import clock
 from .protocol import Decision
 from .subscriptions import Filter, Hook, SubscriberStats, Subscription
 
-__all__ = ["Inline", "InlineControl", "check_inline"]
+__all__ = ["Inline", "InlineControl", "check_inline", "for_process"]
 
 AFTERWARDS = (
     TrainEnd,
@@ -56,15 +58,50 @@ AFTERWARDS = (
 _logger = logging.getLogger("asyncfit")
 
 
-def check_inline(subscription: Subscription) -> None:
-    """Refuse inline handlers for events that do not happen in compute: nobody would ever call them."""
+def check_inline(subscription: Subscription, *, remote: bool = False) -> None:
+    """Refuse inline handlers that nobody would ever call: events that do not happen in compute, and other processes.
+
+    Args:
+        remote: compute is in another process; a callback that is `portable` may go there.
+    """
     for kind in subscription.kinds:
         hook = subscription.handler_for(kind)
-        if hook is not None and hook.mode == "inline" and issubclass(kind, AFTERWARDS):
+        if hook is None or hook.mode != "inline":
+            continue
+        if issubclass(kind, AFTERWARDS):
             raise InvalidInput(
                 f"{hook.label}: {kind.__name__} does not happen in compute, so it cannot be handled inline; "
                 "subscribe to it without inline"
             )
+        if remote and not _portable(subscription):
+            raise InvalidInput(
+                f"{hook.label} is inline, so it runs in compute, but that is in a process of its own and the handler "
+                "lives in this one: make it a gate, or use executor='thread'. (A callback whose hooks may run on a "
+                "copy there says so with portable = True)"
+            )
+
+
+def for_process(subscription: Subscription) -> Subscription:
+    """The subscription for a run whose compute is elsewhere: inline hooks that cannot go there become gates.
+
+    What they decide is the same; compute waits for them.
+    """
+    inline = any(hook.mode == "inline" for hook in subscription._hooks.values())
+    if not inline or not _portable(subscription):
+        return subscription
+    try:
+        check_portable(subscription.source)
+        return subscription
+    except Exception:  # a lambda among its settings, say
+        hooks = {
+            kind: dataclasses.replace(hook, mode="gate") if hook.mode == "inline" else hook
+            for kind, hook in subscription._hooks.items()
+        }
+        return Subscription(hooks, subscription.how, subscription.name, source=subscription.source)
+
+
+def _portable(subscription: Subscription) -> bool:
+    return isinstance(subscription.source, Callback) and bool(getattr(subscription.source, "portable", False))
 
 
 class InlineControl(GateControl):
@@ -124,9 +161,12 @@ class Inline:
         self.trainable: Any = None
         self.run_id = ""
         self.attempt = 0
+        self.tell: Callable[[Any], object] = lambda told: None
+        """In another process: what brings word to this port's original."""
         self._owner = owner
         self._table = _Table([])
         self._known: dict[Subscription, _InlineSubscriber] = {}
+        self._parcelled: list[_InlineSubscriber] = []  # those whose copies are elsewhere
 
     def changed(self, subscriptions: list[Subscription]) -> None:
         """These have inline hooks now."""
@@ -170,13 +210,55 @@ class Inline:
     def _rate(self) -> float:
         return float(self.trainable.learning_rate)
 
-    def _failed(self, subscription: Subscription, error: Exception) -> None:
+    def _failed(self, subscription: Subscription, error: Any) -> None:
         _logger.error("%s failed", subscription.name, exc_info=error)
         self._owner.publish(SubscriberFailed(name=subscription.name, error=error))
         if subscription.how.on_error == "detach":
             table = self._table
             self._table = _Table([s for s in table.subscribers if s.subscription is not subscription])
             self._owner.on_loop(subscription.cancel)
+
+    # --- in another process ---
+
+    def parcel(self) -> Inline | None:
+        """A port for copies of these callbacks, which can be pickled; None without any. `take` hears of them."""
+        self._parcelled = self._table.subscribers
+        if not self._parcelled:
+            return None
+        port = Inline(Owner.elsewhere(self._owner.schedule, lambda what, value: None))
+        port.run_id, port.attempt = self.run_id, self.attempt
+        port.changed([s.subscription for s in self._parcelled])
+        return port
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        callbacks = [(s.subscription.source, s.subscription.name) for s in self._table.subscribers]
+        return _unpacked, (callbacks, self.run_id, self.attempt, self._owner.schedule)
+
+    def take(self, told: tuple[str, Any]) -> None:
+        """What a handler elsewhere has brought about."""
+        what, value = told
+        late = self._owner.late
+        if what == "stop":
+            late.stop_as(value)
+        elif what == "cancel":
+            late.cancel(value)
+        elif isinstance(value, SubscriberFailed):
+            found = next((s for s in self._parcelled if s.subscription.name == value.name), None)
+            if found is not None:
+                self._failed(found.subscription, value.error)
+        else:
+            late.publish(value)
+
+    def figures(self) -> list[tuple[int, int, float]]:
+        """Deliveries, errors and seconds of each, for `take_figures`."""
+        return [(s.delivered, s.errors, s.seconds) for s in self._known.values()]
+
+    def take_figures(self, figures: Iterable[tuple[int, int, float]]) -> None:
+        """The figures of the copies."""
+        for subscriber, (delivered, errors, seconds) in zip(self._parcelled, figures, strict=True):
+            subscriber.delivered, subscriber.errors, subscriber.seconds = delivered, errors, seconds
+
+    # --- what replayable handlers keep ---
 
     def state(self) -> dict[Subscription, Any]:
         """What replayable callbacks keep, so that it can be put back when work is undone."""
@@ -195,3 +277,20 @@ class Inline:
         """The figures of its inline handlers, None if it has none."""
         found = self._known.get(subscription)
         return None if found is None else found.statistics()
+
+
+def _unpacked(callbacks: list[tuple[Callback, str]], run_id: str, attempt: int, schedule: str | None) -> Inline:
+    """A port in another process."""
+
+    def tell(what: str, value: Any) -> None:
+        port.tell((what, value))
+
+    port = Inline(Owner.elsewhere(schedule, tell))
+    port.run_id, port.attempt = run_id, attempt
+    subscriptions = []
+    for callback, name in callbacks:
+        subscription = subscription_of(callback)
+        subscription.name = name
+        subscriptions.append(subscription)
+    port.changed(subscriptions)
+    return port

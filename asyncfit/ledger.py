@@ -51,12 +51,12 @@ from .protocol import (
     Listen,
     Pause,
     RateSet,
-    Report,
     SetRate,
     State,
     Stop,
     StopAsked,
     TakeSnapshot,
+    Told,
     TrainBegun,
     Update,
     ValidationBegun,
@@ -147,7 +147,7 @@ class Ledger:
 
     # --- from compute ---
 
-    def report(self, report: Report) -> None:
+    def report(self, report: Told) -> None:
         if report.__class__ is BatchDone:
             # What most reports are, and all that happens to most of them: published at once, as `_pump` would in its
             # own way at more than twice the cost. Nothing can be waiting when no event is out.
@@ -467,7 +467,7 @@ class Ledger:
         self.compute_over(report)
         if report.error is not None and self.error is None:
             self.outcome, self.error = "failed", report.error
-        elif report.error is not None:
+        elif report.error is not None and report.error is not self.error:
             self.errors.append(report.error)
         final, self.closed = self.newest, True
         stop = self._stopped if self.outcome == "stopped" else None
@@ -518,6 +518,12 @@ class Ledger:
             self.outcome, self.reason, self.error = outcome, reason, error
         self.compute_ended = self._end_sent = self._deaf = True
         self._reply(None)
+
+    def forget(self) -> None:
+        """The run is over: hold no state any longer."""
+        self.newest = self._open = self._open_state = self._head = self._restore = None
+        self._bound = Decision()
+        self._held.clear()
 
     def pause(self, on: bool) -> None:
         if not self._end_sent:

@@ -10,7 +10,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["blas"]
+__all__ = ["THREAD_VARIABLES", "blas"]
+
+THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+"""What says, before a process starts, how many threads its BLAS uses."""
 
 
 @functools.cache

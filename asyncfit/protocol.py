@@ -28,6 +28,7 @@ __all__ = [
     "Interest",
     "Listen",
     "Logs",
+    "Lost",
     "Pause",
     "RateSet",
     "Report",
@@ -36,6 +37,7 @@ __all__ = [
     "Stop",
     "StopAsked",
     "TakeSnapshot",
+    "Told",
     "TrainBegun",
     "Trainable",
     "Update",
@@ -266,7 +268,15 @@ class Ended(NamedTuple):
     """What went wrong on the way back to the hold, if anything did."""
 
 
-Report = TrainBegun | BatchBegun | BatchDone | ValidationBegun | EpochDone | WasSnapshot | RateSet | Failed | Ended
+class Lost(NamedTuple):
+    """What computed is gone, and this is the error that says so. It has not been asked to; `End` is still answered."""
+
+    error: BaseException
+
+
+Told = TrainBegun | BatchBegun | BatchDone | ValidationBegun | EpochDone | WasSnapshot | RateSet | Failed | Ended
+"""What compute says: the ledger takes it."""
+Report = Told | Lost
 
 
 # --- commands ------------------------------------------------------------------------------------------------------

@@ -39,12 +39,12 @@ from .control import LateControl, Owner, checked_event, checked_rate, checked_re
 from .delivery import Delivery
 from .errors import DetachedEvent, InvalidInput, RunCancelled
 from .events import Event, Outcome
-from .executors.base import Executor, Wakeup, Worker, in_context
+from .executors.base import Executor, Place, Wakeup, Worker, in_context
 from .history import History, Progress
 from .ledger import Ledger
 from .mailbox import Mailbox, handling
 from .notebook import run_html, show
-from .protocol import Command, Decision, Ended, Pause, Report, State, StopAsked, Update
+from .protocol import Command, Decision, Ended, Lost, Pause, Report, State, StopAsked, Update
 from .roster import Entry, guarded, roster
 from .signals import Signal
 from .snapshot import Snapshot, StateReader
@@ -552,8 +552,9 @@ class Run:
         try:
             async with anyio.create_task_group() as tasks:
                 work = await self._prepared(tasks, wakeup)
-                if work is not None:
-                    worker = self._start(work)
+                place = None if work is None else await self._placed(wakeup)
+                if work is not None and place is not None:
+                    worker = self._start(work, place)
                     try:
                         await self._conduct(tasks, worker)
                     finally:
@@ -621,13 +622,23 @@ class Run:
             thread.join()  # its last steps
         return work if self._given_up is None else None
 
-    def _start(self, work: Work) -> Worker:
+    async def _placed(self, wakeup: Wakeup) -> Place | None:
+        """A place in the executor, however long that takes; None if the run was given up meanwhile."""
+        place = self._order.executor.place(wakeup.set)
+        while not place.ready and self._given_up is None:
+            await self._wait(wakeup.wait)
+        if self._given_up is None:
+            return place
+        place.release()
+        return None
+
+    def _start(self, work: Work, place: Place) -> Worker:
         self._epochs, self._steps, self._initial = work.epochs, work.data.steps(work.initial_epoch), work.initial_epoch
         work.interest = self._delivery.interest()
         work.inline = inline = self._delivery.inline
         inline.trainable, inline.run_id = work.trainable, self.id
         work.early = self._early
-        self._worker = worker = self._order.executor.start(work)
+        self._worker = worker = place.start(work)
         self._wake = worker.wake
         self._began = time.monotonic()
         return worker
@@ -643,18 +654,27 @@ class Run:
                 if not reports or self._waits_for_work(reports[0]):
                     break
                 report = reports.popleft()
+                if isinstance(report, Lost):
+                    self._failed(report.error)
+                    self._obey()
+                    continue
                 if isinstance(report, Ended) and report.error is None:
                     report = report._replace(error=self._final_error)
                 ledger.report(report)
             else:
                 worker.wake()
-            if ledger.compute_ended:
+            if ledger.compute_ended and not self._compute_over.is_set():
                 self._compute_over.set()
+                if self._hurried:  # what compute took of the grace time is not at the handlers' expense
+                    self._until = anyio.current_time() + self._order.grace
             if ledger.outcome in ("cancelled", "failed"):
                 self._hurry()
-            if ledger.asking is not None and anyio.current_time() >= self._until:  # nobody is waited for any longer
-                self._delivery.abandon()
-                ledger.answered(ledger.asking)
+            if anyio.current_time() >= self._until:  # nobody is waited for any longer
+                if not ledger.compute_ended:
+                    worker.abandon()
+                if ledger.asking is not None:
+                    self._delivery.abandon()
+                    ledger.answered(ledger.asking)
 
     def _waits_for_work(self, report: Report) -> bool:
         """Whether it is compute's last, and work in the background is not done: what that publishes comes first."""
@@ -732,6 +752,7 @@ class Run:
         self.errors[:0] = ledger.errors
         self._compute_over.set()
         self._obey()
+        ledger.forget()  # who keeps the handle keeps no models
         self._order.settled(self.history)
         self._delivery.last_look()
         self._done.set()

@@ -122,7 +122,7 @@ def test_the_front_door_is_complete() -> None:
     names = [name for name in vars(asyncfit) if not name.startswith("_")]
     wanted = """
         Sequential load_model Trainer Trainable Fit Run Snapshot History Progress SubscriberStats
-        EventStream EventBus Subscription Callback inline Job Event LayerCreated ModelCompiled
+        EventStream EventBus ProcessExecutor Subscription Callback inline Job Event LayerCreated ModelCompiled
         TrainBegin EpochBegin EpochEnd BatchBegin BatchEnd ValidationBegin ValidationEnd TrainEnd
         StopRequested LearningRateChanged WeightsRestored CheckpointSaved CheckpointFailed
         SubscriberFailed EventsDropped RunPaused RunResumed AsyncFitError InvalidInput ModelBusy

@@ -95,6 +95,17 @@ class PassPlan:
             yield batch
 
 
+@dataclass(frozen=True, slots=True)
+class ValidationEpochs:
+    """Which epochs validate: each n-th, or those numbered (from 1) in a set."""
+
+    freq: int | frozenset[int]
+
+    def __call__(self, epoch: int) -> bool:
+        freq = self.freq
+        return (epoch + 1) % freq == 0 if isinstance(freq, int) else epoch + 1 in freq
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitPlan:
     """What `fit` was given about data and epochs.
@@ -145,12 +156,10 @@ class FitPlan:
         """y as an array; None as for `x`, or if there is none."""
         return None if self.rows.y is None else self.rows.y.array
 
-    def validates(self, epoch: int) -> bool:
-        """Whether validation follows `epoch` (from 0)."""
-        if not self.validation_samples:
-            return False
-        freq = self.validation_freq
-        return (epoch + 1) % freq == 0 if isinstance(freq, int) else epoch + 1 in freq
+    @property
+    def validates(self) -> ValidationEpochs:
+        """Whether validation follows an epoch (from 0)."""
+        return ValidationEpochs(self.validation_freq if self.validation_samples else frozenset())
 
     def read(self, key: tuple[int, int] = (0, 0)) -> FitData:
         """Convert what is left to convert, check every value and open the sources.

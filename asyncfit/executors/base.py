@@ -10,7 +10,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import anyio
 import anyio.lowlevel
@@ -18,7 +18,7 @@ import anyio.lowlevel
 from ..compute import Progress, Work
 from ..protocol import Command, Report
 
-__all__ = ["Executor", "Wakeup", "Worker", "in_context"]
+__all__ = ["AtOnce", "Executor", "Place", "Wakeup", "Worker", "in_context"]
 
 
 class Worker(Protocol):
@@ -37,17 +37,60 @@ class Worker(Protocol):
     def wake(self) -> None:
         """Let `wait` return: from any thread, also from a signal handler."""
 
+    def abandon(self) -> None:
+        """The time for an orderly end is up: end it by force, if that can be done; `Ended` comes all the same."""
+
     async def aclose(self) -> None:
         """After `Ended`, or to give up: nothing of it is left when this returns."""
 
 
-class Executor(Protocol):
-    """Where runs compute."""
+class Place(Protocol):
+    """A run's place in an executor, which may have to be waited for."""
 
-    name: str
+    ready: bool
 
     def start(self, work: Work) -> Worker:
-        """Begin a run's compute. Called on the loop; must not wait."""
+        """Begin the run's compute, once it is ready. Called on the loop; must not wait."""
+
+    def release(self) -> None:
+        """Give it up unused."""
+
+
+class Executor(Protocol):
+    """Where runs compute.
+
+    Attributes:
+        remote: not in this process, so that what takes part must be importable there.
+    """
+
+    name: str
+    remote: bool
+
+    def check(self, trainable: Any) -> None:
+        """Refuse, when `fit` is called, a model that cannot compute there.
+
+        Raises:
+            InvalidInput: with the way out.
+        """
+
+    def place(self, changed: Callable[[], None]) -> Place:
+        """Queue for a place; `changed` is called, from any thread, when it becomes ready.
+
+        Raises:
+            Exception: there is none to be had; before anything of the run has happened.
+        """
+
+
+class AtOnce:
+    """A place where there is always one."""
+
+    ready = True
+
+    def __init__(self, start: Callable[[Work], Worker]) -> None:
+        self.start = start
+
+    def release(self) -> None:
+        pass
 
 
 class Wakeup:
@@ -74,11 +117,19 @@ class Wakeup:
             await anyio.wait_readable(self._reader)
         else:
             await anyio.lowlevel.checkpoint()
+        self.clear()
+
+    def clear(self) -> None:
+        """Before the caller looks for what came: what comes later sets it again."""
         try:
             self._reader.recv(4096)
         except BlockingIOError:
             pass
-        self._is_set = False  # before the caller looks for what came: what comes later sets it again
+        self._is_set = False
+
+    def fileno(self) -> int:
+        """Readable when it is set."""
+        return self._reader.fileno()
 
     def close(self) -> None:
         self._closed = True

@@ -7,13 +7,15 @@ it is told to. `asyncfit.testing.LoopbackExecutor` runs a whole `fit` on it.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 
 from ..compute import Compute, Work
 from ..protocol import Command, Report
-from .base import Wakeup, Worker
+from .base import AtOnce, Place, Wakeup
 
 __all__ = ["Loopback", "LoopbackExecutor", "LoopbackWorker"]
 
@@ -79,6 +81,9 @@ class LoopbackWorker:
     def wake(self) -> None:
         self._wakeup.set()
 
+    def abandon(self) -> None:
+        pass
+
     async def aclose(self) -> None:
         self._loopback.close()
         self._wakeup.close()
@@ -88,6 +93,10 @@ class LoopbackExecutor:
     """Runs a `fit` without a thread, one batch each time the loop comes by. For tests: compute holds the loop."""
 
     name = "loopback"
+    remote = False
 
-    def start(self, work: Work) -> Worker:
-        return LoopbackWorker(work)
+    def check(self, trainable: Any) -> None:
+        pass
+
+    def place(self, changed: Callable[[], None]) -> Place:
+        return AtOnce(LoopbackWorker)

@@ -10,12 +10,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
+from typing import Any
 
 import anyio
 
 from ..compute import Compute, Work
 from ..protocol import BatchBegun, BatchDone, Command, End, Ended, Report
-from .base import Wakeup, Worker, in_context
+from .base import AtOnce, Place, Wakeup, in_context
 
 __all__ = ["ThreadExecutor", "ThreadWorker"]
 
@@ -85,6 +87,9 @@ class ThreadWorker:
     def wake(self) -> None:
         self._wakeup.set()
 
+    def abandon(self) -> None:
+        pass  # a thread can only be asked
+
     async def aclose(self) -> None:
         self._abandoned = True
         self.send(End())
@@ -99,6 +104,10 @@ class ThreadExecutor:
     """A thread for each run."""
 
     name = "thread"
+    remote = False
 
-    def start(self, work: Work) -> Worker:
-        return ThreadWorker(work)
+    def check(self, trainable: Any) -> None:
+        pass
+
+    def place(self, changed: Callable[[], None]) -> Place:
+        return AtOnce(ThreadWorker)

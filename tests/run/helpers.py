@@ -23,7 +23,7 @@ X, Y = np.arange(12.0).reshape(6, 2), np.arange(6.0)
 class Linear:
     """Linear regression by hand: all that is asked of a model, and a hook to look into each batch."""
 
-    def __init__(self, before: Callable[[Linear], object] = lambda model: None) -> None:
+    def __init__(self, before: Callable[[Linear], object] = id) -> None:
         self.learning_rate = 0.01
         self.w = np.zeros(2)
         self.batches = 0

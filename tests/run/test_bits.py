@@ -71,6 +71,7 @@ class Case:
     queued: int  # subscribers on every batch
     batch_gate: bool = False
     loopback: bool = False
+    process: bool = False
 
 
 CASES = [
@@ -101,7 +102,8 @@ async def trained(case: Case) -> tuple[Any, ...]:
     with anyio.fail_after(60):
         history = await model.fit(
             X, Y, batch_size=16, epochs=10, validation_split=0.2, callbacks=Deciders(case.pace), bus=bus,
-            lookahead=case.lookahead, executor=LoopbackExecutor() if case.loopback else "thread",
+            lookahead=case.lookahead,
+            executor=LoopbackExecutor() if case.loopback else "process" if case.process else "thread",
         )  # fmt: skip
     state = hashlib.sha256(b"".join(np.asarray(value).tobytes() for value in model.state().values())).hexdigest()
     assert history.outcome == "stopped"

@@ -11,7 +11,7 @@ from asyncfit import events as ev
 from asyncfit.compute import Work
 from asyncfit.executors.loopback import Loopback
 from asyncfit.ledger import Ledger
-from asyncfit.protocol import Command, Confirm, Decision, Interest, StopAsked
+from asyncfit.protocol import Command, Confirm, Decision, Interest, Lost, StopAsked
 
 from .lockstep import Gates, Setup, Toy, ToyData, Trace, frozen
 
@@ -172,12 +172,17 @@ class Driver:
 
             self.ledger.snapshot(reply)
 
+    def take(self) -> None:
+        report = self.loop.reports.popleft()
+        assert not isinstance(report, Lost)
+        self.ledger.report(report)
+
     def actions(self) -> list[Callable[[], None]]:
         actions: list[Callable[[], None]] = []
         if self.loop.ready:
             actions += [self.loop.step] * 2
         if self.loop.reports:
-            actions += [lambda: self.ledger.report(self.loop.reports.popleft())] * 2
+            actions += [self.take] * 2
         if self.asking is not None:
             actions.append(self.answer)
         return actions

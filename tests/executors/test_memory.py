@@ -1,0 +1,203 @@
+"""What crosses between processes: arrays in memory without a name, and nothing that another interpreter lacks."""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from asyncfit.executors import memory
+from asyncfit.executors.memory import NotPortable, Pool, SharedState, adopted, check_portable, dumps, loads
+
+BIG = np.random.default_rng(0).normal(size=(300, 40))
+
+
+def descriptors() -> int:
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+
+def across(obj: Any) -> Any:
+    return loads(*dumps(obj))
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        BIG,
+        BIG.astype(">f4"),
+        BIG.T,
+        BIG[::2, ::3],
+        np.zeros((0, 10_000)),
+        np.zeros((100_000, 0), np.int8),
+        np.arange(40_000, dtype="m8[ms]"),
+        np.array(["é" * 20] * 1000),
+        np.zeros(2000, [("a", "f8"), ("b", "i4", (3,))]),
+        np.array([{"a": 1}, None] * 2000, dtype=object),
+        np.float32(3),
+        np.array(1.5),
+    ],
+    ids=repr,
+)
+def test_arrays_arrive_as_they_were(array: Any) -> None:
+    before = descriptors()
+    got = across({"one": array, "again": array})
+    assert got["one"].dtype == array.dtype
+    assert np.shape(got["one"]) == np.shape(array)
+    assert np.array_equal(got["one"], array)
+    del got
+    assert descriptors() == before
+
+
+def test_large_arrays_travel_by_descriptor_once_and_may_be_written_to() -> None:
+    data, blocks = dumps([BIG, BIG, BIG.copy()])
+    assert len(data) < 1000
+    assert os.fstat(blocks[0]).st_size < 2.1 * BIG.nbytes
+    one, same, other = loads(data, blocks)
+    assert one is same
+    one[:] = 0
+    assert np.array_equal(other, BIG), "they do not overlap"
+
+
+def test_memory_maps_travel_as_their_files(tmp_path: Path) -> None:
+    made = np.memmap(tmp_path / "rows", np.float32, "w+", offset=12, shape=(5000, 10))
+    made[:] = np.arange(50_000).reshape(5000, 10)
+    made.flush()
+    mapped = np.memmap(tmp_path / "rows", np.float32, "r", offset=12, shape=(5000, 10))
+    for view in (mapped, mapped[100:4000], np.asarray(mapped)[7:], np.asarray(mapped)[10:][5:]):
+        data, blocks = dumps(view)
+        assert os.fstat(blocks[0]).st_size == (tmp_path / "rows").stat().st_size
+        assert np.array_equal(loads(data, blocks), view)
+    before = descriptors()
+    changed = np.memmap(tmp_path / "rows", np.float32, "c", offset=12, shape=(5000, 10))
+    changed[:] = 3  # seen by nobody who maps the file
+    assert np.array_equal(across(changed), changed)
+    assert np.array_equal(across(mapped[:, 2:4]), mapped[:, 2:4])
+    (tmp_path / "rows").unlink()
+    assert np.array_equal(across(mapped), mapped)
+    (tmp_path / "rows").write_bytes(b"another one")
+    assert np.array_equal(across(mapped), mapped)
+    del changed
+    assert descriptors() == before
+
+
+class Local:
+    """At the top of a module: anybody can import it."""
+
+
+def test_what_others_could_not_import_is_named() -> None:
+    class Inner:
+        pass
+
+    across(Local())
+    before = descriptors()
+    for obj, name in ((Inner(), "Inner"), ([lambda: 0], "lambda"), ({"a": Inner}, "Inner")):
+        for refuse in (dumps, check_portable):
+            with pytest.raises(NotPortable, match=name):
+                refuse([BIG, obj])
+    stranger = type("Stranger", (), {"__module__": "__main__"})
+    with pytest.raises(NotPortable, match="Stranger is defined in the main module"):
+        check_portable(stranger())
+    assert descriptors() == before
+
+
+def test_without_anonymous_memory_an_unlinked_file_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "memfd_create")
+    before = descriptors()
+    assert np.array_equal(across(BIG), BIG)
+    assert descriptors() == before
+
+
+# --- states ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_shared_state_is_a_copy_that_nobody_can_write_to() -> None:
+    live: dict[str, Any] = {"w": BIG.copy(), "none": np.zeros((0, 3)), "step": 7, "name": "adam"}
+    shared = Pool().share(live)
+    live["w"][:] = 0
+    assert isinstance(shared, SharedState)
+    assert np.array_equal(shared["w"], BIG)
+    assert (shared["step"], shared["name"], shared["none"].shape) == (7, "adam", (0, 3))
+    with pytest.raises(ValueError, match="read-only"):
+        shared["w"][0] = 1
+    small = Pool().share({"w": np.ones(3), "step": 7})
+    assert not isinstance(small, SharedState)
+    with pytest.raises(ValueError, match="read-only"):
+        small["w"][0] = 1
+
+
+def test_blocks_go_round_when_neither_side_reads_them() -> None:
+    before = descriptors()
+    pool, freed = Pool(), list[int]()
+
+    def handed(state: Any) -> Any:
+        return loads(*dumps(state, pool.again), lambda n, d, s: adopted(n, d, s, freed.append))
+
+    first = pool.share({"w": BIG})
+    theirs = handed(first)
+    number = theirs.block.number
+    del first
+    second = pool.share({"w": BIG + 1})
+    assert second["w"].ctypes.data != 0
+    assert np.array_equal(theirs["w"], BIG), "it is still read there, so it was not filled anew"
+    del theirs
+    gc.collect()
+    assert freed == [number]
+    pool.freed(freed)
+    third = pool.share({"w": BIG + 2})
+    assert third.block.number == number  # type: ignore[attr-defined]
+    assert np.array_equal(second["w"], BIG + 1)
+    grown = pool.share({"w": np.vstack([BIG, BIG])})
+    assert np.array_equal(grown["w"][300:], BIG)
+    pool.close()
+    assert np.array_equal(third["w"], BIG + 2), "what is still read stays readable"
+    del second, third, grown
+    assert descriptors() == before
+
+
+def test_a_state_that_comes_back_is_not_filled_anew_while_it_waits() -> None:
+    pool, freed = Pool(), list[int]()
+    mine = pool.share({"w": BIG})
+    theirs = loads(*dumps(mine, pool.again), lambda n, d, s: adopted(n, d, s, freed.append))
+    back = dumps({"restore": theirs})  # on its way
+    del mine, theirs
+    came = loads(*back, pool.adopt)["restore"]
+    pool.freed(freed)  # sent after it
+    other = pool.share({"w": BIG + 1})
+    assert np.array_equal(came["w"], BIG)
+    assert other.block is not came.block  # type: ignore[attr-defined]
+    number = came.block.number
+    del came
+    gc.collect()
+    assert pool.share({"w": BIG}).block.number == number  # type: ignore[attr-defined]
+
+
+def test_a_state_of_an_earlier_pool_is_simply_read() -> None:
+    before = descriptors()
+    pool = Pool()
+    theirs = loads(*dumps(pool.share({"w": BIG}), pool.again))
+    came = loads(*dumps(theirs), Pool().adopt)
+    assert np.array_equal(came["w"], BIG)
+    del theirs, came
+    pool.close()
+    assert descriptors() == before
+
+
+def test_a_failed_message_leaves_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = descriptors()
+
+    def full(size: int) -> int:
+        raise OSError(28, "no memory")
+
+    shared = Pool().share({"w": BIG})
+    held = descriptors()
+    monkeypatch.setattr(memory, "_anonymous", full)
+    with pytest.raises(OSError, match="no memory"):
+        dumps([shared, BIG])
+    assert descriptors() == held
+    del shared
+    assert descriptors() <= before + 1  # the pool's own block waits to be used again

@@ -1,0 +1,110 @@
+"""What worker processes import in the tests: models whose every batch does as the test says through a directory."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import asyncfit as af
+
+from .helpers import Linear
+
+
+class Watched(Linear):
+    """Says in `folder` where it is, and does there what it is told: files named after what to do and at which batch."""
+
+    def __init__(self, folder: str | Path, *, floats: int = 2) -> None:
+        super().__init__()
+        self.folder = str(folder)
+        self.ballast = np.zeros(floats)
+        self.tests = 0
+
+    def _do(self, stage: str, number: int) -> None:
+        here = Path(self.folder)
+        (here / f"{stage}-{number}").write_text(str(os.getpid()))
+        while (here / f"wait-{stage}-{number}").exists():
+            time.sleep(0.002)
+        if (here / f"raise-{stage}-{number}").exists():
+            raise ArithmeticError(f"at {stage} {number}")
+        if (here / f"exit-{stage}-{number}").exists():
+            os._exit(7)
+        if (here / f"crash-{stage}-{number}").exists():
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if (here / f"spin-{stage}-{number}").exists():
+            while True:
+                pass
+
+    def train_batch(self, x: Any, y: Any, sample_weight: Any = None) -> Mapping[str, float]:
+        self._do("batch", self.batches)
+        self.ballast += 1
+        return super().train_batch(x, y, sample_weight)
+
+    def test_batch(self, x: Any, y: Any, sample_weight: Any = None) -> Mapping[str, float]:
+        self._do("test", self.tests)
+        self.tests += 1
+        return super().test_batch(x, y, sample_weight)
+
+    def state(self) -> Mapping[str, Any]:
+        return {**super().state(), "ballast": self.ballast}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        super().load_state(state)
+        self.ballast = state["ballast"].copy()
+
+
+class Unusual(Exception):
+    """Cannot be made again from its arguments."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"unusual: {one}, {two}")
+
+
+class RaisesUnusual(Linear):
+    def train_batch(self, x: Any, y: Any, sample_weight: Any = None) -> Mapping[str, float]:
+        if self.batches == 4:
+            raise Unusual(1, 2)
+        return super().train_batch(x, y, sample_weight)
+
+
+class Halve(af.Callback):
+    """Inline, and may run on a copy elsewhere."""
+
+    portable = True
+
+    def __init__(self, at: int = 2) -> None:
+        self.at = at
+
+    @af.inline(replayable=True)
+    def on_epoch_begin(self, event: Any) -> None:
+        if event.epoch == self.at:
+            event.set_learning_rate(0.005)
+
+
+class Stumbles(af.Callback):
+    portable = True
+    on_error = "log"
+
+    @af.inline(replayable=True)
+    def on_batch_end(self, event: Any) -> None:
+        if event.step % 5 == 3:
+            raise LookupError(f"at {event.step}")
+
+
+def linear() -> Linear:
+    """A factory."""
+    return Linear()
+
+
+def broken() -> Linear:
+    raise OSError("the factory has no material")
+
+
+def path_of_main() -> str:
+    return str(getattr(sys.modules["__main__"], "__file__", None))
