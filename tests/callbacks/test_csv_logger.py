@@ -172,6 +172,24 @@ async def test_a_resumed_run_continues_the_file(kept: int, append: bool, tmp_pat
 
 
 @pytest.mark.anyio
+async def test_an_epoch_that_was_cut_and_resumed_has_one_row(tmp_path: Path) -> None:
+    def stop(event: af.BatchEnd) -> None:
+        if event.step == 4:
+            event.stop("later", resumable=True)
+
+    bus = af.EventBus()
+    bus.subscribe(af.BatchEnd, stop, gate=True)
+    first, other = CSVLogger(tmp_path / "log.csv"), CSVLogger(tmp_path / "log.csv")
+    await losses(3, callbacks=first, bus=bus)
+    assert (tmp_path / "log.csv").read_bytes().count(b"\r\n1,") == 1
+    other.load_state_dict(first.state_dict())
+    await losses(3, initial_epoch=1, callbacks=other)
+    lines = (tmp_path / "log.csv").read_bytes().splitlines()
+    assert [line.split(b",")[0] for line in lines] == [b"epoch", b"0", b"1", b"2"]
+    assert b"NA" not in lines[2]
+
+
+@pytest.mark.anyio
 async def test_a_resumed_run_leaves_what_others_wrote_meanwhile(tmp_path: Path) -> None:
     first = CSVLogger(tmp_path / "log.csv", append=True)
     await losses(2, callbacks=first)

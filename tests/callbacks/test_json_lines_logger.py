@@ -156,7 +156,8 @@ def test_a_whole_line_that_is_no_event_is_an_error_that_names_it(line: str, tmp_
 
 
 @pytest.mark.anyio
-async def test_lines_are_in_the_file_at_the_end_of_their_epoch(tmp_path: Path) -> None:
+async def test_lines_are_in_the_file_at_the_end_of_their_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "OFTEN", 1000.0)
     gate = Gate(at=6)
     async with fit(Linear(gate), epochs=3, callbacks=JSONLinesLogger(tmp_path / "log.jsonl")):
         await until(gate.reached.is_set)

@@ -89,6 +89,14 @@ async def test_only_every_nth_batch_is_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize(("frequency", "mode"), [(0, "queued"), (2, "gate")])
+async def test_the_run_waits_for_it_only_for_histograms(frequency: int, mode: str, tmp_path: Path) -> None:
+    async with fit(callbacks=TensorBoard(tmp_path, frequency)) as run:
+        pass
+    assert run.subscribers[0].mode == mode
+
+
+@pytest.mark.anyio
 async def test_a_run_without_validation_has_no_folder_for_it(tmp_path: Path) -> None:
     await fit(epochs=2, callbacks=TensorBoard(tmp_path / "deep" / "logs"))
     assert [path.name for path in (tmp_path / "deep" / "logs").iterdir()] == ["train"]
