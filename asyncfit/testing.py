@@ -23,7 +23,7 @@ class Scripted:
 
     Args:
         loss: of each epoch.
-        val_loss: of each epoch's validation.
+        val_loss: of each epoch's validation; the same as `loss` if left out.
         metrics: more of them, by name; those of the validation begin with `val_`.
     """
 
@@ -38,6 +38,8 @@ class Scripted:
                 raise ValueError(f"{name}={values!r}: a model always has a loss; None is for metrics")
         self._train = {name: list(values) for name, values in scripts.items() if not name.startswith("val_")}
         self._test = {name[4:]: list(values) for name, values in scripts.items() if name.startswith("val_")}
+        if self._test:
+            self._test.setdefault("loss", self._train["loss"])
         self.learning_rate = 0.01
         self.weights = np.zeros(1)
         self.epoch = 0

@@ -335,3 +335,18 @@ async def test_models_that_stay_behind_in_a_thread_of_their_own() -> None:
     await trainer.fit(X, Y, batch_size=2, epochs=3, validation_data=(X, Y), callbacks=Changes(), lookahead=1)
     assert len(threads) == 1
     assert threading.get_ident() not in threads
+
+
+def test_a_metric_may_be_missing_in_an_epoch_but_no_loss() -> None:
+    model = Scripted([1.0], accuracy=[0.5, None, 0.25], val_accuracy=[None, 0.5])
+    logs: list[list[str]] = []
+    bus = af.EventBus()
+    bus.subscribe(af.EpochEnd, lambda event: logs.append(sorted(event.logs)))
+    af.Trainer(model).fit(X, Y, epochs=3, validation_data=(X, Y), bus=bus).blocking()
+    assert logs == [
+        ["accuracy", "learning_rate", "loss", "val_loss"],
+        ["learning_rate", "loss", "val_accuracy", "val_loss"],
+        ["accuracy", "learning_rate", "loss", "val_accuracy", "val_loss"],
+    ]
+    with pytest.raises(ValueError, match="a model always has a loss"):
+        Scripted([1.0, None])  # type: ignore[list-item]

@@ -67,7 +67,6 @@ def monitored(case: dict[str, Any]) -> tuple[Script, dict[str, Any]]:
     else:
         model = Script(**{monitor: values})
         if monitor.startswith("val_"):
-            model._test["loss"] = [0.25]
             how["validation_data"] = (np.zeros((1, 1)),) * 2
     return model, how
 

@@ -36,6 +36,18 @@ async def test_the_best_weights_come_back_whoever_stops_the_run() -> None:
 
 
 @pytest.mark.anyio
+async def test_it_starts_afresh_with_each_run() -> None:
+    callback = EarlyStopping("loss", patience=2, restore_best_weights=True)
+    for _ in range(2):
+        model = Scripted(CURVE)
+        history = await fit(model, epochs=7, callbacks=callback)
+        assert (len(history.epoch), model.weights[0], callback.best) == (5, 9, 1.0)
+    short = Scripted([9.0])
+    await fit(short, epochs=1, callbacks=callback)
+    assert (short.weights[0], callback.best, callback.stopped_epoch) == (3, 9.0, None)
+
+
+@pytest.mark.anyio
 async def test_after_a_cancellation_the_weights_stay() -> None:
     model = Scripted(CURVE)
 
