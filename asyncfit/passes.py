@@ -47,7 +47,7 @@ from .run import sole
 from .signals import loop_caller
 from .stepping import Ended, Stepping
 from .subscriptions import Subscription
-from .tasks import take_back, was_interrupted
+from .tasks import awake, take_back, was_interrupted
 
 __all__ = ["EVALUATE", "PREDICT", "Kind", "check_listeners", "perform"]
 
@@ -113,10 +113,13 @@ async def perform(
     """
     if callbacks or bus is not None:
         subscriptions = subscriptions_of(callbacks)
-        return await Pass(kind, start, subscriptions, bus, params, around, set() if holders is None else holders).run()
+        held = set() if holders is None else holders
+        with awake():
+            return await Pass(kind, start, subscriptions, bus, params, around, held).run()
     stepping: Stepping[T] = Stepping(around)
     try:
-        await start(stepping)
+        with awake():
+            await start(stepping)
         return stepping.result
     finally:
         stepping.close()

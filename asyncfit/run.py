@@ -19,7 +19,6 @@ import asyncio
 import logging
 import math
 import os
-import sys
 import threading
 import time
 import types
@@ -50,7 +49,7 @@ from .signals import Signal
 from .snapshot import Snapshot, StateReader
 from .streams import EventStream, stream_subscription
 from .subscriptions import StreamOptions, SubscriberStats, Subscription
-from .tasks import take_back, was_interrupted
+from .tasks import awake, take_back, was_interrupted
 
 __all__ = ["Order", "Run", "Usage", "sole"]
 
@@ -60,9 +59,6 @@ E3 = TypeVar("E3", bound=Event)
 
 SHARED = 1.0
 """For so many seconds a copy of the state that was made for one prediction serves others too."""
-
-PULSE = 0.1
-"""In a notebook the loop is awake at least every so many seconds: the kernel notices an interrupt only then."""
 
 CHUNK = 256
 """Reports that are handled before others get the loop."""
@@ -136,7 +132,6 @@ class Run:
         self._epochs = self._steps = self._initial = 0
         self._began: float | None = None
         self._paused = False
-        self._in_kernel = "ipykernel" in sys.modules
         self._done = Signal()
         self._over = False
         self._until = math.inf  # when nobody is waited for any longer
@@ -538,7 +533,7 @@ class Run:
 
     async def _main(self) -> None:
         """The whole run. Nothing cancels it from outside; whoever hosts it asks with `_cancel`."""
-        with anyio.CancelScope(shield=True):
+        with anyio.CancelScope(shield=True), awake():
             try:
                 await self._live()
             except BaseException as error:
@@ -572,8 +567,6 @@ class Run:
         """Wait until woken, or until the time is up, and do what was asked for."""
         now = anyio.current_time()
         deadline = self._until if now < self._until else math.inf
-        if self._in_kernel:
-            deadline = min(deadline, now + PULSE)
         try:
             with anyio.CancelScope(shield=True, deadline=deadline):
                 await wait()

@@ -6,11 +6,48 @@ import asyncio
 import math
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import anyio
 
-__all__ = ["cancellations", "scope_cancelled", "suspended_at", "take_back", "task_cancelled", "was_interrupted"]
+__all__ = [
+    "awake",
+    "cancellations",
+    "scope_cancelled",
+    "suspended_at",
+    "take_back",
+    "task_cancelled",
+    "was_interrupted",
+]
+
+
+PULSE = 0.1
+
+
+@contextmanager
+def awake() -> Iterator[None]:
+    """In a notebook keep asyncio's loop from sleeping for long: its kernel notices an interrupt only when it wakes."""
+    try:
+        loop = asyncio.get_running_loop() if "ipykernel" in sys.modules else None
+    except RuntimeError:  # trio's
+        loop = None
+    if loop is None:
+        yield
+        return
+
+    beat: asyncio.TimerHandle
+
+    def again(loop: asyncio.AbstractEventLoop) -> None:
+        nonlocal beat
+        beat = loop.call_later(PULSE, again, loop)
+
+    again(loop)
+    try:
+        yield
+    finally:
+        beat.cancel()
 
 
 def was_interrupted(error: BaseException) -> bool:

@@ -49,6 +49,8 @@ class Slow(af.testing.Scripted):
             print("third batch", flush=True)
         threading.Event().wait(0.5)
         return super().train_batch(x, y, sample_weight)
+    def test_batch(self, x, y, sample_weight=None):
+        return self.train_batch(x, y, sample_weight)
 
 def left():
     gc.collect()
@@ -166,9 +168,9 @@ def test_an_interrupt_cancels_the_run_within_a_batch(kernel: Kernel, code: str) 
     assert kernel.value("(await model.fit(x, y, epochs=2)).outcome") == "'completed'"
 
 
-def test_no_batch_begins_after_an_interrupt(kernel: Kernel) -> None:
-    code = "slow = Slow([1.0] * 100)\nawait af.Trainer(slow).fit(x, y, batch_size=32)"
-    cell = kernel.run(code, interrupt_at="third batch")
+@pytest.mark.parametrize("call", ["fit(x, y, batch_size=32)", "evaluate(x, y, batch_size=32)"])
+def test_no_batch_begins_after_an_interrupt(kernel: Kernel, call: str) -> None:
+    cell = kernel.run(f"slow = Slow([1.0] * 100)\nawait af.Trainer(slow).{call}", interrupt_at="third batch")
     assert cell.status == "CancelledError"
     batches = int(kernel.value("slow.batches"))
     assert batches in (3, 4), "the one in hand, and one more if the signal took its time"
