@@ -87,7 +87,7 @@ class ModelCheckpoint(MonitoringCallback):
         self.initial_value_threshold = initial_value_threshold
         self.keep_last = None if keep_last is None else whole("ModelCheckpoint(keep_last=…)", keep_last, least=1)
         self.keep_best = None if keep_best is None else whole("ModelCheckpoint(keep_best=…)", keep_best, least=1)
-        self._writes = Writes(self.keep_last, self.keep_best, self._write_failed)
+        self._writes = Writes(self.keep_last, self.keep_best, self._written)
         self._best_write: Write | None = None
         super().__init__(monitor, mode, name=name, verbose=verbose)
         unused = "on_batch_end"
@@ -98,7 +98,7 @@ class ModelCheckpoint(MonitoringCallback):
 
     def reset(self) -> None:
         """Forget the best, and the files."""
-        self.best = self.initial_value_threshold
+        self.best = self._best_on_disk = self.initial_value_threshold
         self._best_write = None
         self._writes.files = []
 
@@ -113,6 +113,7 @@ class ModelCheckpoint(MonitoringCallback):
 
     def on_train_begin(self, event: TrainBegin) -> None:
         super().on_train_begin(event)
+        self._best_on_disk = self.best
         if self.save_weights_only and not isinstance(event.model._model, Reader):
             raise InvalidInput(
                 f"{self.label}(save_weights_only=True) is for models of layers: {event.params.get('trainable')} has "
@@ -133,7 +134,7 @@ class ModelCheckpoint(MonitoringCallback):
         value = event.logs.get(self.monitor)
         if self.save_best_only or self.keep_best is not None:
             self.monitored(event.logs, "the model is saved" if self.save_best_only else "no file is the best")
-        write = Write(event, event.model, path, value, self.best)
+        write = Write(event, event.model, path, value)
         if self.save_best_only and value is not None:
             best = "nothing" if self.best is None else f"{self.best:.5f}"
             if not self.improves(value, self.best):
@@ -154,9 +155,11 @@ class ModelCheckpoint(MonitoringCallback):
                 f"{event.type} lack; they have {', '.join(event.logs) or 'nothing'}"
             ) from None
 
-    def _write_failed(self, write: Write) -> None:
-        if self._best_write is write:  # what is not on the disk is not to beat
-            self.best = write.before
+    def _written(self, write: Write, durable: bool) -> None:
+        if durable and self.save_best_only and write.value is not None:
+            self._best_on_disk = write.value
+        elif not durable and self._best_write is write:  # what is not on the disk is nothing to beat
+            self.best = self._best_on_disk
 
 
 def _check_template(path: str, *, by_batch: bool) -> None:

@@ -47,14 +47,12 @@ class Write:
         snapshot: what to write.
         path: where.
         value: the monitored figure; None if there is none.
-        before: the best figure before it.
     """
 
     event: Event
     snapshot: Snapshot
     path: str
     value: float | None = None
-    before: float | None = None
 
 
 class Writes:
@@ -64,14 +62,15 @@ class Writes:
         keep_last: how many of the newest files to keep; None does not count them.
         keep_best: how many of the best to keep, by `value`; of equal ones the newer is better. With both, a file
             stays that either keeps; with neither all stay.
-        failed: called with a write that failed, before its error acts.
+        done: called with each write and whether its file is durable: False if it failed or was cut off by the run's
+            cancellation.
 
     Attributes:
         files: those that are kept, oldest first, if any are to be deleted at all.
     """
 
-    def __init__(self, keep_last: int | None, keep_best: int | None, failed: Callable[[Write], None]) -> None:
-        self._keep_last, self._keep_best, self._failed = keep_last, keep_best, failed
+    def __init__(self, keep_last: int | None, keep_best: int | None, done: Callable[[Write, bool], None]) -> None:
+        self._keep_last, self._keep_best, self._done = keep_last, keep_best, done
         self.direction = "min"
         self.files: list[File] = []
         self._running: Write | None = None
@@ -89,14 +88,12 @@ class Writes:
             self._room = anyio.Event()
             await self._room.wait()
         if self._running is not None:
-            if self._waiting is not None:
-                write.before = self._waiting.before
             self._waiting = write
             return
         try:
             self._start(write)
         except DetachedEvent:  # the run was cancelled, and ended while this waited
-            pass
+            self._done(write, False)
 
     def _start(self, write: Write) -> None:
         write.event.start_soon(self._write, write)
@@ -107,6 +104,9 @@ class Writes:
             await anyio.lowlevel.checkpoint()  # the last place where it can be cut off
             with anyio.CancelScope(shield=True):  # a thread cannot be interrupted, and what it has done is to be told
                 await self._save(write)
+        except BaseException:
+            self._done(write, False)
+            raise
         finally:
             self._running = None
             waiting, self._waiting = self._waiting, None
@@ -122,10 +122,10 @@ class Writes:
             await write.snapshot.save(path)
             size = await off_loop(os.path.getsize, path)
         except Exception as error:
-            self._failed(write)
             failure = _as_checkpoint_error(error, path)
             event.publish(CheckpointFailed(path=path, error=failure, step=step))
             raise failure from error
+        self._done(write, True)
         seconds = max(0.0, time.time() - event.time)
         event.publish(CheckpointSaved(path=path, size=size, seconds=seconds, step=step))
         if self._keep_last is not None or self._keep_best is not None:

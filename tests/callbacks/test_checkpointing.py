@@ -530,7 +530,7 @@ def test_a_damaged_state_is_refused(state: dict[str, Any]) -> None:
 
 
 def test_a_file_that_cannot_be_deleted_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    writes = Writes(1, None, lambda write: None)
+    writes = Writes(1, None, lambda write, durable: None)
     (tmp_path / "old.h5").mkdir()
     (tmp_path / "new.h5").write_text("")
     writes.files = [File(str(tmp_path / "old.h5"), 1, None)]

@@ -176,7 +176,10 @@ def every_step(run: Callable[[Steps], None]) -> int:
 
 
 def on_asyncio(
-    host: Callable[[Any], Awaitable[None]], use_uvloop: bool, executor: Callable[[], Any] = LoopbackExecutor
+    host: Callable[[Any], Awaitable[None]],
+    use_uvloop: bool,
+    executor: Callable[[], Any] = LoopbackExecutor,
+    once: Callable[..., Awaitable[None]] = run_once,
 ) -> Callable[[Steps], None]:
     def run(steps: Steps) -> None:
         async def main() -> None:
@@ -186,7 +189,7 @@ def on_asyncio(
                 return asyncio.Task(Counted(coro, steps), loop=loop, **kwargs)
 
             loop.set_task_factory(factory)
-            await run_once(steps, host, executor)
+            await once(steps, host, executor)
             loop.set_task_factory(None)
             await anyio.lowlevel.checkpoint()
             assert asyncio.all_tasks() == {asyncio.current_task()}
@@ -205,12 +208,14 @@ class Instrument(trio.abc.Instrument):
 
 
 def on_trio(
-    host: Callable[[Any], Awaitable[None]], executor: Callable[[], Any] = LoopbackExecutor
+    host: Callable[[Any], Awaitable[None]],
+    executor: Callable[[], Any] = LoopbackExecutor,
+    once: Callable[..., Awaitable[None]] = run_once,
 ) -> Callable[[Steps], None]:
     def run(steps: Steps) -> None:
         async def main() -> None:
             trio.lowlevel.add_instrument(Instrument(steps))
-            await run_once(steps, host, executor)
+            await once(steps, host, executor)
 
         trio.run(main, strict_exception_groups=True)
 
