@@ -395,8 +395,11 @@ class Pass(Generic[T]):
             if self._over:
                 continue
             seq, self._seq = self._seq, self._seq + 1
-            event = kind.make(self.id, 0, seq, now, batch, size, FrozenDict(found) if kind is EVALUATE else found)
-            self._delivery.publish(event)
+            if kind is EVALUATE:
+                found = FrozenDict(found)
+            else:
+                found.flags.writeable = False
+            self._delivery.publish(kind.make(self.id, 0, seq, now, batch, size, found))
 
     def _listen(self) -> None:
         self._stepping.every = self._delivery.every(self._kind.batch)

@@ -48,15 +48,13 @@ class Reader:
     # --- in worker threads -------------------------------------------------------------------------------------------
 
     def predicting(self, state: State, plan: PassPlan, tick: Callable[[], None]) -> Steps[Array]:
-        """The steps of a prediction; of each batch they yield the outputs, read-only."""
+        """The steps of a prediction; of each batch they yield the outputs, a view of the result."""
         data = plan.read(tick)
         rows = min(plan.samples, plan.steps * plan.batch_size)
         yield None
         outputs = Outputs(self.network, rows, params=state["params"], fixed=state.get("fixed"))
-        for x, _, _, size in plan.batches(data):
-            part = outputs.put(x)
-            part.flags.writeable = False
-            yield size, part
+        for x in plan.slices(data):
+            yield len(x), outputs.put(x)
         return outputs.all
 
     def evaluating(self, state: State, plan: PassPlan, tick: Callable[[], None]) -> Steps[dict[str, float]]:

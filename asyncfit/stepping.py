@@ -41,7 +41,7 @@ class Stepping(Generic[T]):
         wake: called in a thread when there is something in `done`; None if nobody looks at it.
 
     Attributes:
-        batches: how many are done.
+        batches: how many are done, if somebody looks.
         done: the batches that `every` asks for, until somebody takes them.
         every: 0 for none.
         woken: whether `wake` was called; set it to False before you look at `done`.
@@ -82,8 +82,8 @@ class Stepping(Generic[T]):
         self._steps, self.over = self._kept(steps), False
         with self._around():
             next(self._steps, None)
-        if self._wake is None:
-            self.advance()
+            if self._wake is None:
+                self._go_on()
 
     def _kept(self, steps: Steps[T]) -> Generator[tuple[int, Any] | None, None, None]:
         self.result = yield from steps
@@ -91,20 +91,29 @@ class Stepping(Generic[T]):
 
     def advance(self) -> None:
         """Do batches until there are none left, or somebody must be waited for."""
-        assert self._steps is not None
         with self._around():
-            for step in self._steps:
-                assert step is not None
-                self.batches = batches = self.batches + 1
-                if self.every and not batches % self.every:
-                    self.done.append((batches - 1, *step, time.time()))
-                    if not self.woken and self._wake is not None:
-                        self.woken = True
-                        self._wake()
+            self._go_on()
+
+    def _go_on(self) -> None:
+        assert self._steps is not None
+        if self._wake is None:
+            for _ in self._steps:
                 if self._ended:
                     raise Ended
-                if self.wait or len(self.done) >= AHEAD:
-                    return
+            return
+        done = self.done
+        for step in self._steps:
+            assert step is not None
+            self.batches = batches = self.batches + 1
+            if self.every and not batches % self.every:
+                done.append((batches - 1, *step, time.time()))
+                if not self.woken:
+                    self.woken = True
+                    self._wake()
+            if self._ended:
+                raise Ended
+            if self.wait or len(done) >= AHEAD:
+                return
 
     # --- on the loop -------------------------------------------------------------------------------------------------
 

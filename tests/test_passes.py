@@ -19,6 +19,7 @@ import anyio
 import anyio.lowlevel
 import numpy as np
 import pytest
+import trio
 
 import asyncfit as af
 from asyncfit import passes, stepping
@@ -29,6 +30,7 @@ from .run import helpers
 from .run.helpers import Gate, Linear, until
 from .run.helpers import X as TRAINER_X
 from .run.helpers import Y as TRAINER_Y
+from .run.test_cancel import Counted, Instrument, Steps, every_step
 
 RNG = np.random.default_rng(5)
 X = RNG.standard_normal((50, 4)).astype(np.float32)
@@ -274,6 +276,34 @@ async def test_who_listens_is_heard_with_filters_and_policies() -> None:
 
 
 @pytest.mark.anyio
+async def test_batches_that_nobody_listens_to_are_no_events() -> None:
+    model, bus = small(), af.EventBus()
+    ends: list[Any] = []
+    bus.subscribe(af.PredictEnd, ends.append)
+    await predict(model, bus=bus)
+    assert (ends[0].seq, ends[0].batches) == (1, STEPS)
+    numbers: list[int] = []
+    for every in (4, 6):
+        bus.subscribe(af.PredictBatchEnd, lambda event: numbers.append(event.batch), every=every)
+    await predict(model, bus=bus)
+    assert sorted(numbers) == [3, 5]
+    assert ends[1].seq == 1 + 3  # of every second batch there is an event
+
+
+@pytest.mark.anyio
+async def test_who_comes_while_it_goes_on_gets_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, bus, blocks = small(), af.EventBus(), Blocks(monkeypatch, 3)
+    seen: list[Any] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: predict(model, bus=bus))
+        await until(blocks.reached.is_set)
+        bus.subscribe(af.Event, seen.append)
+        blocks.open.set()
+    assert [getattr(event, "batch", None) for event in seen] == [3, 4, 5, 6, None]
+    assert [event.seq for event in seen] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.anyio
 async def test_a_subscriber_that_blocks_makes_computing_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stepping, "AHEAD", 4)
     model, bus, blocks, behind, taken = small(), af.EventBus(), Blocks(monkeypatch, -1), [], []
@@ -485,6 +515,75 @@ async def test_cancelling_ends_it_at_the_very_batch(
         end = whole(seen, "Predict", "cancelled")
         assert end.batches == at + 1
         assert "cancelled" in end.reason
+
+
+class Suspends(af.Callback):
+    """Gates and queued hooks that suspend."""
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+    async def on_event(self, event: af.Event) -> None:
+        await anyio.lowlevel.checkpoint()
+        self.seen.append(event)
+
+    async def on_evaluate_begin(self, event: af.EvaluateBegin) -> None:
+        await self.on_event(event)
+
+    async def on_evaluate_end(self, event: af.EvaluateEnd) -> None:
+        await self.on_event(event)
+
+
+async def once(steps: Steps, natively: bool) -> None:
+    """One evaluation, cancelled at the given step of any task; checks all that must hold however far it came."""
+    model, hears, result = small(), Suspends(), []
+    bus, seen = listening()
+
+    async def asks() -> None:
+        result.append(await evaluate(model, bus=bus, callbacks=hears))
+
+    threads = set(threading.enumerate())
+    with anyio.fail_after(20):
+        if natively:
+            task = asyncio.ensure_future(asks())
+            steps.cancel = task.cancel
+            await asyncio.wait([task])
+            assert task.cancelled() or result
+        else:
+            with anyio.CancelScope() as scope:
+                steps.cancel = scope.cancel
+                await asks()
+        steps.cancel = None
+        await until(lambda: helpers._threads() <= threads)
+    assert not bus._listeners
+    assert [event.id for event in hears.seen] == [event.id for event in seen]
+    if seen:
+        whole(seen, "Evaluate", seen[-1].outcome)
+        assert seen[-1].outcome == "completed" if result else seen[-1].outcome in ("cancelled", "completed")
+
+
+@pytest.mark.parametrize(("natively", "use_uvloop"), [(False, False), (True, False), (True, True)])
+def test_cancelled_at_any_step_of_any_task_on_asyncio(natively: bool, use_uvloop: bool) -> None:
+    def run(steps: Steps) -> None:
+        async def main() -> None:
+            loop = asyncio.get_running_loop()
+            loop.set_task_factory(lambda loop, coro, **kw: asyncio.Task(Counted(coro, steps), loop=loop, **kw))
+            await once(steps, natively)
+
+        anyio.run(main, backend_options={"use_uvloop": use_uvloop})
+
+    assert every_step(run) > 20
+
+
+def test_cancelled_at_any_step_of_any_task_on_trio() -> None:
+    def run(steps: Steps) -> None:
+        async def main() -> None:
+            trio.lowlevel.add_instrument(Instrument(steps))
+            await once(steps, False)
+
+        trio.run(main)
+
+    assert every_step(run) > 20
 
 
 def test_asyncios_own_cancellations_are_obeyed_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,18 +81,34 @@ class PassPlan:
 
     def batches(self, data: ArrayData) -> Iterator[Batch]:
         """The batches of the pass, of what `read` returned; see `ArrayData.batches`."""
-        names = [given.name for given in self.rows.all()]
-        columns = [column for column in (data.x, data.y, data.sample_weight) if column is not None]
-        mapped = [(name, column) for name, column in zip(names, columns, strict=True) if _mapped(column)]
-        if not mapped:
-            yield from data.batches(0)
-            return
+        mapped = self._from_files(data)
+        return self._checked(data, mapped) if mapped else data.batches(0)
+
+    def slices(self, data: ArrayData) -> Iterator[Array]:
+        """Of the batches of the pass x alone, as it was given."""
+        size, x = self.batch_size, data.x[: self.steps * self.batch_size]
+        mapped = self._from_files(data)
+        for start in range(0, len(x), size):
+            if mapped:
+                self._check(mapped, start, start + size)
+            yield x[start : start + size]
+
+    def _checked(self, data: ArrayData, mapped: list[tuple[str, Array]]) -> Iterator[Batch]:
         start = 0
         for batch in data.batches(0):
-            for name, column in mapped:
-                check_some(name, column, start, start + batch[3], as_given=self.own_model)
+            self._check(mapped, start, start + batch[3])
             start += batch[3]
             yield batch
+
+    def _check(self, mapped: list[tuple[str, Array]], start: int, stop: int) -> None:
+        for name, column in mapped:
+            check_some(name, column, start, stop, as_given=self.own_model)
+
+    def _from_files(self, data: ArrayData) -> list[tuple[str, Array]]:
+        """What `read` has not checked, by name."""
+        names = [given.name for given in self.rows.all()]
+        columns = [column for column in (data.x, data.y, data.sample_weight) if column is not None]
+        return [(name, column) for name, column in zip(names, columns, strict=True) if _mapped(column)]
 
 
 @dataclass(frozen=True, slots=True)

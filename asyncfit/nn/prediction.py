@@ -39,13 +39,13 @@ class Outputs:
 
     def put(self, x: Array) -> Array:
         """The outputs for the next samples, as a view of `all`."""
-        rows = len(x)
+        rows, begin = len(x), self._filled
         plan = self._plans.get(rows)
         if plan is None:
             plan = self._network.plan(rows, self._work, params=self._params, fixed=self._fixed, dice=self._dice)
             self._plans[rows] = plan
-        begin, self._filled = self._filled, self._filled + rows
-        part = self.all[begin : self._filled]
+        self._filled = end = begin + rows
+        part = self.all[begin:end]
         part[...] = plan.infer(x)
         return part
 
