@@ -372,20 +372,19 @@ class Pass(Generic[T]):
 
     async def _gather(self) -> None:
         """Publish batches as they come, without a wake-up for each."""
-        try:
-            while True:
+        while True:
+            try:
                 await self._news.wait()
                 self._news = anyio.Event()
-                while True:
-                    self._take()
-                    await anyio.sleep(GATHER)
-                    self._stepping.woken = False  # first this, then a look: what comes later calls again
-                    if not self._stepping.done:
-                        break
-        except anyio.get_cancelled_exc_class():
-            raise
-        except BaseException as error:  # an interrupt
-            self._crashed(error)
+                self._take()
+                await anyio.sleep(GATHER)
+            except BaseException as error:
+                if isinstance(error, anyio.get_cancelled_exc_class()) and not was_interrupted(error):
+                    raise
+                self._broke(error)
+            self._stepping.woken = False  # first this, then a look: what comes later calls again
+            if self._stepping.done:
+                self._news.set()
 
     def _take(self) -> None:
         """Publish the batches that are done."""

@@ -88,16 +88,18 @@ def nothing_left() -> Iterator[None]:
 
 
 class Blocks:
-    """Predictions wait in their thread at batch `at` until they are let through."""
+    """Predictions wait in their thread at these batches until they are let through."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *at: int) -> None:
         self.reached, self.open, self.computed = threading.Event(), threading.Event(), 0
         put = Outputs.put
 
         def blocked(outputs: Outputs, x: Any) -> Any:
-            if self.computed == at:
+            if self.computed in at:
                 self.reached.set()
                 assert self.open.wait(20)
+                self.reached.clear()
+                self.open.clear()
             self.computed += 1
             return put(outputs, x)
 
@@ -306,7 +308,7 @@ async def test_who_comes_while_it_goes_on_gets_what_follows(monkeypatch: pytest.
 @pytest.mark.anyio
 async def test_a_subscriber_that_blocks_makes_computing_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stepping, "AHEAD", 4)
-    model, bus, blocks, behind, taken = small(), af.EventBus(), Blocks(monkeypatch, -1), [], []
+    model, bus, blocks, behind, taken = small(), af.EventBus(), Blocks(monkeypatch), [], []
 
     async def slow(event: af.PredictBatchEnd) -> None:
         await anyio.lowlevel.checkpoint()
@@ -321,13 +323,16 @@ async def test_a_subscriber_that_blocks_makes_computing_wait(monkeypatch: pytest
 
 
 @pytest.mark.anyio
-async def test_batches_come_as_they_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, (bus, seen), blocks = small(), listening(), Blocks(monkeypatch, 2)
+async def test_batches_come_as_they_are_done(monkeypatch: pytest.MonkeyPatch, steppings: list[Any]) -> None:
+    model, (bus, seen), blocks = small(), listening(), Blocks(monkeypatch, 2, 3, 6)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: predict(model, bus=bus))
-        await until(lambda: len(seen) == 3)
-        assert not blocks.open.is_set()
-        blocks.open.set()
+        for batches in (2, 3, 6):
+            await until(lambda: blocks.reached.is_set() and len(seen) == 1 + batches)  # noqa: B023
+            assert blocks.computed == batches
+            await until(lambda: not steppings[0].woken)  # nobody looks of his own accord any more
+            blocks.open.set()
+            await until(lambda: not blocks.open.is_set())
     whole(seen, "Predict")
 
 
@@ -336,7 +341,7 @@ async def test_batches_come_as_they_are_done(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.anyio
 async def test_begin_and_end_wait_for_their_gates_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, blocks, calls = small(), Blocks(monkeypatch, -1), []
+    model, blocks, calls = small(), Blocks(monkeypatch), []
 
     class Late(af.Callback):
         order = 100
@@ -364,7 +369,7 @@ async def test_begin_and_end_wait_for_their_gates_in_groups(monkeypatch: pytest.
 
 @pytest.mark.anyio
 async def test_nobody_waits_for_gates_of_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, blocks, calls = small(), Blocks(monkeypatch, -1), []
+    model, blocks, calls = small(), Blocks(monkeypatch), []
 
     class Gates(af.Callback):
         gates = "batch"
@@ -442,6 +447,7 @@ async def test_errors_that_are_only_logged(policy: Any, caplog: pytest.LogCaptur
 
         def on_predict_end(self, event: af.PredictEnd) -> None:
             calls.append(event.outcome)
+            raise ZeroDivisionError("again")
 
     class Hears(af.Callback):
         def on_event(self, event: af.Event) -> None:
@@ -646,6 +652,58 @@ async def test_cancelled_while_a_gate_holds_it(kind: Any, monkeypatch: pytest.Mo
             tasks.cancel_scope.cancel()
     assert held == cleaned == [kind.__name__]
     whole(seen, "Predict", "cancelled" if kind is af.PredictBegin else "completed")
+
+
+@pytest.mark.anyio
+async def test_a_begin_that_is_answered_late_is_not_taken_for_the_end() -> None:
+    model, bus, done = small(), af.EventBus(), []
+    began, ending = anyio.Event(), anyio.Event()
+
+    async def begin(event: af.PredictBegin) -> None:
+        began.set()
+        await ending.wait()
+        done.append(event.type)
+
+    async def end(event: af.PredictEnd) -> None:
+        ending.set()
+        await until(lambda: done)
+        for _ in range(20):
+            await anyio.lowlevel.checkpoint()
+        done.append(event.type)
+
+    bus.subscribe(af.PredictBegin, begin, gate=True)
+    bus.subscribe(af.PredictEnd, end, gate=True)
+    bus.subscribe(af.PredictEnd, lambda event: done.append("all others"))
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(lambda: predict(model, bus=bus))
+            await began.wait()
+            tasks.cancel_scope.cancel()
+    assert done == ["PredictBegin", "PredictEnd", "all others"]
+
+
+@pytest.mark.parametrize("use_uvloop", [False, True])
+def test_when_the_loop_ends_so_does_the_pass_with_its_end_delivered(
+    monkeypatch: pytest.MonkeyPatch, use_uvloop: bool
+) -> None:
+    model, (bus, seen), blocks, ended = small(), listening(), Blocks(monkeypatch, 2), []
+
+    class Ends(af.Callback):
+        async def on_predict_end(self, event: af.PredictEnd) -> None:
+            await asyncio.sleep(0)
+            ended.append(event.outcome)
+
+    async def main() -> asyncio.Task[Any]:
+        task: asyncio.Task[Any] = asyncio.ensure_future(predict(model, bus=bus, callbacks=Ends()))
+        await until(blocks.reached.is_set)
+        asyncio.get_running_loop().call_later(0.05, blocks.open.set)
+        return task
+
+    with nothing_left():
+        task: asyncio.Task[Any] = anyio.run(main, backend_options={"use_uvloop": use_uvloop})
+    assert task.cancelled()
+    assert ended == ["cancelled"]
+    assert whole(seen, "Predict", "cancelled").batches == 3
 
 
 @pytest.mark.anyio
