@@ -63,6 +63,9 @@ SHARED = 1.0
 CHUNK = 256
 """Reports that are handled before others get the loop."""
 
+MOST_NAMED = 20
+"""Of so many late subscribers a warning has the names."""
+
 _logger = logging.getLogger("asyncfit")
 
 
@@ -708,7 +711,8 @@ class Run:
             _logger.warning(
                 "run %s: %.3g s after its end (drain_timeout=, grace=) these had not taken all their events, "
                 "the rest is counted as cancelled: %s",
-                self.id, anyio.current_time() - began, ", ".join(late),
+                self.id, anyio.current_time() - began,
+                ", ".join(late[:MOST_NAMED]) + (f" and {len(late) - MOST_NAMED} more" if late[MOST_NAMED:] else ""),
             )  # fmt: skip
 
     def _interrupted(self, error: BaseException) -> None:

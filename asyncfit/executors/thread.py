@@ -7,6 +7,7 @@ a wake-up it looks once more of its own accord, so that no report waits for a lo
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -23,6 +24,12 @@ __all__ = ["ThreadExecutor", "ThreadWorker"]
 
 GATHER = 0.005
 
+PROBE, NAP, LATE, PROBES = 0.05, 0.001, 0.004, 20
+"""Every `PROBE` seconds a nap of `NAP` seconds finds out how soon the loop's thread gets the interpreter's lock; if
+most of `PROBES` end later than `LATE`, that is worth a warning."""
+
+_logger = logging.getLogger("asyncfit")
+
 
 class ThreadWorker:
     """A thread that steps compute."""
@@ -34,6 +41,7 @@ class ThreadWorker:
         self._wakeup = Wakeup()
         self._woken = 0.0
         self._gathering = False
+        self._lock = Lock(type(work.trainable).__name__)
         self._commanded = threading.Event()
         self._abandoned = False
         self._thread = in_context(self._run, "asyncfit compute")
@@ -76,6 +84,8 @@ class ThreadWorker:
         self._commanded.set()
 
     async def wait(self) -> None:
+        if self._lock.due and not self.reports:
+            await self._lock.probe()
         if not self._gathering:
             await self._wakeup.wait()
             self._gathering = True
@@ -95,6 +105,42 @@ class ThreadWorker:
         self.send(End())
         self._thread.join()  # it has answered an End already, or does so after its batch
         self._wakeup.close()
+
+
+class Lock:
+    """Notices that compute keeps the interpreter's lock from the loop: naps there end late though nothing else ran.
+
+    A thread that does not release the lock of itself gives it up only when somebody has asked for it for 5 ms. What
+    NumPy computes releases it, or takes microseconds.
+    """
+
+    def __init__(self, holder: str) -> None:
+        self._holder = holder
+        self._late: list[bool] = []
+        self._next = time.perf_counter() + PROBE
+        self._told = False
+
+    @property
+    def due(self) -> bool:
+        return not self._told and time.perf_counter() >= self._next
+
+    async def probe(self) -> None:
+        """Nap for a millisecond."""
+        began, worked = time.perf_counter(), time.thread_time()
+        await anyio.sleep(NAP)
+        now = time.perf_counter()
+        self._next = now + PROBE
+        self._late.append(now - began - NAP - (time.thread_time() - worked) > LATE)  # other tasks ran meanwhile
+        if len(self._late) < PROBES:
+            return
+        if sum(self._late) >= 0.65 * PROBES:
+            self._told = True
+            _logger.warning(
+                "%s keeps the interpreter's lock while it trains: %d of %d times the event loop got it more than "
+                "%.0f ms late. executor=\"process\" takes training out of its way",
+                self._holder, sum(self._late), PROBES, LATE * 1000,
+            )  # fmt: skip
+        self._late.clear()
 
 
 _OFTEN = (BatchBegun, BatchDone)

@@ -490,3 +490,35 @@ async def test_streams_that_come_and_go_leave_no_more_than_their_figures(monkeyp
                 pass
         assert len(run.subscribers) == 20
         assert len(run._delivery._boxes) == len(run._delivery._streams) == 20
+
+
+@pytest.mark.anyio
+async def test_a_thousand_subscribers_each_get_all_or_keep_what_their_queue_holds(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Half of them are quick and lossless, half stand still: those hold no more than their buffers, and are counted."""
+    bus, seen, stuck = af.EventBus(), [0] * 500, anyio.Event()
+    events: set[int] = set()
+
+    def quick(number: int) -> Any:
+        async def listen(event: af.BatchEnd) -> None:
+            seen[number] += 1
+            events.add(id(event))
+
+        return listen
+
+    async def stand(event: af.BatchEnd) -> None:
+        await stuck.wait()
+
+    for number in range(500):
+        bus.subscribe(af.BatchEnd, quick(number), overflow="block")
+        bus.subscribe(af.BatchEnd, stand, buffer=3)
+    with nothing_left(), anyio.fail_after(60):
+        async with fit(epochs=30, bus=bus, drain_timeout=0.1) as run:
+            pass
+    assert seen == [90] * 500
+    for stats in run.subscribers:
+        assert stats.delivered + stats.dropped + stats.cancelled == 90
+        assert stats.dropped == 0 if stats.name != "stand" else stats.cancelled <= 4
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert "and 480 more" in warning

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import anyio
@@ -14,7 +14,7 @@ from asyncfit.compute import Work
 from asyncfit.executors.thread import GATHER, ThreadWorker
 from asyncfit.protocol import BatchBegun, End, Ended, TrainBegun
 
-from .helpers import Gate, Linear, X, Y, nothing_left
+from .helpers import Gate, Linear, X, Y, fit, nothing_left, until
 
 
 class Rows:
@@ -73,3 +73,22 @@ async def test_giving_it_up_ends_the_thread_after_its_batch() -> None:
         await worker.aclose()
         worker.wake()  # may come late, from a signal handler
     assert model.batches == 1
+
+
+class Keeps(Linear):
+    """A model in plain Python: its thread never gives the interpreter's lock up by itself."""
+
+    def train_batch(self, x: Any, y: Any, sample_weight: Any = None) -> Mapping[str, float]:
+        total = 0
+        for number in range(200_000):
+            total += number
+        return super().train_batch(x, y, sample_weight)
+
+
+@pytest.mark.anyio
+async def test_who_keeps_the_interpreters_lock_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    async with fit(Keeps(), epochs=10**9) as run:
+        await until(lambda: "Keeps keeps the interpreter's lock" in caplog.text)
+        run.stop()
+    assert 'executor="process"' in caplog.text
+    assert caplog.text.count("interpreter's lock") == 1
