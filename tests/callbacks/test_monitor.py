@@ -140,9 +140,9 @@ def test_it_starts_afresh_unless_a_state_was_loaded() -> None:
     assert callback.state_dict() == {"best": 1.0, "count": 3}
     other = Follows("loss")
     assert other.state_dict() == {"count": 0}
-    other.load_state_dict(callback.state_dict())
+    other.load_state_dict({"best": 2.0, "count": 10})
     fit(other)
-    assert other.state_dict() == {"best": 1.0, "count": 3}, "a run that goes on"
+    assert other.state_dict() == {"best": 1.0, "count": 11}, "a run that goes on"
     fit(other, Scripted(loss=[5]))
     assert other.state_dict() == {"best": 5.0, "count": 1}, "and one that does not"
     with pytest.raises(af.InvalidInput, match=r"unknown entry 'bset'; did you mean 'best'\?"):

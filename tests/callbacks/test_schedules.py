@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import asyncfit as af
-from asyncfit.callbacks import EarlyStopping, LearningRateScheduler, ReduceLROnPlateau
+from asyncfit.callbacks import EarlyStopping, LearningRateScheduler, ReduceLROnPlateau, TerminateOnNaN
 from asyncfit.testing import Scripted
-from tests.run.helpers import Linear, X, Y, fit
+from tests.run.helpers import Linear, X, Y, fit, until
 
 
 def halves(epoch: int, rate: float) -> float:
@@ -45,6 +45,19 @@ async def test_a_plain_schedule_undoes_nothing(beside: tuple[af.Callback, ...]) 
     assert model.rates == [0.01 * 0.5 ** (1 + n // 3) for n in range(60)]
     assert len(threads) == 1
     assert threading.get_ident() not in threads, "in the worker"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("callback", [LearningRateScheduler(halves), TerminateOnNaN()])
+async def test_compute_works_ahead_beside_those_that_are_evaluated_in_it(callback: af.Callback) -> None:
+    model = Linear()
+
+    class Waits(af.Callback):
+        async def on_epoch_end(self, event: af.EpochEnd) -> None:
+            if event.epoch == 0:
+                await until(lambda: model.batches > 3)
+
+    await fit(model, epochs=3, callbacks=[Waits(), callback], lookahead=1)
 
 
 @pytest.mark.anyio
