@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import io
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -69,6 +70,42 @@ def test_stream(tmp_path: Path) -> None:
 
 def test_own_model(tmp_path: Path) -> None:
     assert "stopped (solved): w = [ 2.  -3.   0.5]" in run("own_model", tmp_path)
+
+
+def test_callbacks_tour(tmp_path: Path) -> None:
+    out = run("callbacks_tour", tmp_path)
+    assert "left out" not in out
+    assert "ReduceLROnPlateau sets the rate from 0.01 to 0.003" in out
+    assert "EarlyStopping asks for a stop: val_loss has not improved for 4 epochs" in out
+    assert "EarlyStopping puts the weights of step" in out
+    assert "stopped: the loss is nan in batch" in out
+    assert "stopped: the time limit of 0.5 s is reached" in out
+    assert "stopped: SIGTERM was received" in out
+    assert "the same weights, to the bit: True" in out
+    assert len(re.findall(r"the server got the losses \d\.\d+, \d\.\d+, \d\.\d+\n", out)) == 1
+    trained, average = re.findall(r"accuracy of the trained weights ([\d.]+)%, of their average ([\d.]+)%", out)[0]
+    assert 85 < float(trained) <= float(average)
+    folder = tmp_path / "callbacks_tour"
+    names = sorted(path.name for path in folder.iterdir())
+    assert names[-4:] == ["board", "curves.png", "epochs.csv", "events.jsonl"]
+    assert 2 <= len(names[:-4]) <= 3, "the best two, and the last"
+    assert f"files: {', '.join(names[:-4])} (" in out
+    assert len(list(folder.glob("board/*/events.out.tfevents.*"))) == 2
+
+
+def test_callbacks_tour_with_nothing_but_the_core(tmp_path: Path) -> None:
+    missing = ["httpx", "matplotlib", "rich", "tensorboard"]
+    code = f"""if True:
+        import runpy, sys
+        sys.modules.update(dict.fromkeys({missing!r}))
+        runpy.run_path({str(EXAMPLES / "callbacks_tour.py")!r}, run_name="__main__")
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"left out: .*asyncfit\[(\w+)\]", done.stdout) == ["tensorboard", "plot", "remote"]
+    assert "it is more than 99% sure of" in done.stdout
 
 
 @pytest.mark.parametrize(("code", "shown"), list(blocks(README.read_text())))
