@@ -77,6 +77,10 @@ def as_callbacks(given: Any, what: str) -> list[Callback]:
     return found
 
 
+def _nothing() -> None:
+    pass
+
+
 class Front:
     """Holds a model: who uses it, what was trained.
 
@@ -87,7 +91,7 @@ class Front:
     def __init__(self) -> None:
         self.history: History | None = None
         self._user: Run | None = None
-        self._free: Callable[[], None] = lambda: None  # lets go of the callbacks of the run that uses it
+        self._free: Callable[[], None] = _nothing  # lets go of the callbacks of the run that uses it
         self._fits = 0
         self._reading = threading.Lock()
 
@@ -114,7 +118,8 @@ class Front:
     def _release(self, run: Run) -> None:
         if self._user is run:
             self._user = None
-            self._free()
+            free, self._free = self._free, _nothing  # else the model would keep them alive
+            free()
 
     def _require_free(self, what: str, way: str) -> None:
         if self._user is not None:

@@ -287,10 +287,5 @@ def _unpacked(callbacks: list[tuple[Callback, str]], run_id: str, attempt: int, 
 
     port = Inline(Owner.elsewhere(schedule, tell))
     port.run_id, port.attempt = run_id, attempt
-    subscriptions = []
-    for callback, name in callbacks:
-        subscription = subscription_of(callback)
-        subscription.name = name
-        subscriptions.append(subscription)
-    port.changed(subscriptions)
+    port.changed([subscription_of(callback, name) for callback, name in callbacks])
     return port
