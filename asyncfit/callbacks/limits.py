@@ -67,7 +67,7 @@ class StopOnSignal(ShippedCallback):
     @keywords_checked
     def __init__(self, *signals: int, name: str | None = None) -> None:
         super().__init__(name=name)
-        self.signals = tuple(_checked(given) for given in signals) or (signal.SIGINT, signal.SIGTERM)
+        self.signals = tuple(dict.fromkeys(map(_checked, signals))) or (signal.SIGINT, signal.SIGTERM)
 
     async def on_train_begin(self, event: TrainBegin) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -95,7 +95,7 @@ class StopOnSignal(ShippedCallback):
 def _checked(given: object) -> signal.Signals:
     try:
         found = signal.Signals(given)  # type: ignore[arg-type]
-        if found in (getattr(signal, "SIGKILL", None), getattr(signal, "SIGSTOP", None)):
+        if isinstance(given, bool) or found in (getattr(signal, "SIGKILL", None), getattr(signal, "SIGSTOP", None)):
             raise ValueError
     except ValueError:
         raise InvalidInput(

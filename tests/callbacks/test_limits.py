@@ -165,7 +165,15 @@ def test_another_thread_is_refused_before_any_batch() -> None:
     assert model.batches == 0
 
 
-@pytest.mark.parametrize("given", [signal.SIGKILL, 0, 4000, "SIGINT", None])
+@pytest.mark.anyio
+async def test_a_signal_that_is_named_twice_is_heard_once() -> None:
+    bus = af.EventBus()
+    bus.subscribe(af.BatchEnd, lambda event: signal.raise_signal(signal.SIGUSR1), where=lambda event: event.step == 20)
+    history = await forever(callbacks=StopOnSignal(signal.SIGUSR1, signal.SIGUSR1), bus=bus)
+    assert (history.outcome, history.reason) == ("stopped", "SIGUSR1 was received")
+
+
+@pytest.mark.parametrize("given", [signal.SIGKILL, 0, 4000, "SIGINT", None, True])
 def test_a_signal_that_nobody_can_handle_is_refused(given: Any) -> None:
     with pytest.raises(af.InvalidInput, match="StopOnSignal takes signals that can be handled"):
         StopOnSignal(given)
