@@ -28,9 +28,9 @@ def checked_rate(value: object) -> float:
     """
     try:
         rate = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         rate = math.nan
-    if isinstance(value, bool | str) or not 0 <= rate <= LARGEST:
+    if isinstance(value, bool | str | bytes) or not 0 <= rate <= LARGEST:
         raise InvalidInput(f"a learning rate is a finite number of at least 0 and at most {LARGEST:.1e}, not {value!r}")
     return rate
 
@@ -59,8 +59,10 @@ def _checked_logs(logs: Mapping[str, object]) -> dict[str, float]:
     checked: dict[str, float] = {}
     for name, value in logs.items():
         try:
+            if isinstance(value, str | bytes):
+                raise TypeError
             checked[name] = float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise InvalidInput(f"add_logs({name}=…) takes numbers, not {value!r}") from None
     return checked
 

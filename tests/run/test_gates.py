@@ -197,7 +197,7 @@ async def test_what_an_event_does_not_offer_it_does_not_have() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("value", ["high", None, [1.0, 2.0]])
+@pytest.mark.parametrize("value", ["high", "0.5", b"0.5", None, [1.0, 2.0], pytest.param(10**400, id="huge")])
 async def test_logs_are_numbers(value: Any) -> None:
     async def handler(event: af.EpochEnd) -> None:
         with pytest.raises(af.InvalidInput, match=r"add_logs\(f1=…\) takes numbers"):

@@ -288,7 +288,9 @@ async def test_set_learning_rate(asked: Any) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("rate", [-1, float("nan"), float("inf"), "0.1", None, True])
+@pytest.mark.parametrize(
+    "rate", [-1, float("nan"), float("inf"), "0.1", b"0.1", None, True, pytest.param(10**400, id="huge")]
+)
 async def test_a_rate_that_is_none_is_refused_at_once(rate: Any) -> None:
     async with fit() as run:
         with pytest.raises(af.InvalidInput, match="a learning rate is a finite number of at least 0"):
