@@ -158,20 +158,19 @@ class ModelCheckpoint(MonitoringCallback):
     def _written(self, write: Write, durable: bool) -> None:
         if durable and self.save_best_only and write.value is not None:
             self._best_on_disk = write.value
-        elif not durable and self._best_write is write:  # what is not on the disk is nothing to beat
-            self.best = self._best_on_disk
+        if self._best_write is write:
+            self._best_write = None  # it holds a model, and by its event the run
+            if not durable:  # what is not on the disk is nothing to beat
+                self.best = self._best_on_disk
 
 
 def _check_template(path: str, *, by_batch: bool) -> None:
     """Refuse names that no logs could ever fill in, and formats that fit no number."""
     try:
-        parts = list(string.Formatter().parse(path))
-        for _, field, spec, _ in parts:
-            if field and spec and "{" not in spec:
-                format(1 if field in ("epoch", "batch") else 0.5, spec)
+        fields = [field for _, field, _, _ in string.Formatter().parse(path) if field is not None]
     except ValueError as error:
         raise InvalidInput(f"ModelCheckpoint: the path {path!r} cannot be filled in: {error}") from None
-    for field in (field for _, field, _, _ in parts if field is not None):
+    for field in fields:
         what = ""
         if not field or field.isdigit():
             what = "names its fields: {epoch}, {val_loss:.2f}"
@@ -181,3 +180,14 @@ def _check_template(path: str, *, by_batch: bool) -> None:
             what = f"has no {{{field}}} at a batch, whose logs are those of the training; save_freq='epoch' has it"
         if what:
             raise InvalidInput(f"ModelCheckpoint: the path {path!r} {what}")
+    try:
+        path.format_map(_Example())
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise InvalidInput(f"ModelCheckpoint: the path {path!r} cannot be filled in: {error}") from None
+
+
+class _Example(dict[str, float]):
+    """A number for each name."""
+
+    def __missing__(self, name: str) -> float:
+        return 1 if name in ("epoch", "batch") else 0.5

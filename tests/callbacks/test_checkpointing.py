@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import logging
 import os
 import threading
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -168,6 +170,12 @@ def test_each_case_is_saved_as_by_keras(tmp_path: Path, monkeypatch: pytest.Monk
         ({"filepath": 3}, "a path"),
         ({"filepath": "{}.h5"}, "names its fields"),
         ({"filepath": "{0}.h5"}, "names its fields"),
+        ({"filepath": "{0.x}.h5"}, "cannot be filled in"),
+        ({"filepath": "{epoch:{}}.h5"}, "cannot be filled in"),
+        ({"filepath": "{epoch!x}.h5"}, "cannot be filled in"),
+        ({"filepath": "{epoch.number}.h5"}, "cannot be filled in"),
+        ({"filepath": "{val_loss[0]}.h5"}, "cannot be filled in"),
+        ({"filepath": "{val_loss.x:{epoch}}.h5"}, "cannot be filled in"),
         ({"filepath": "{epoch.h5"}, "cannot be filled in"),
         ({"filepath": "{epoch:02f!}.h5"}, "cannot be filled in"),
         ({"filepath": "{val_loss:d}.h5"}, "cannot be filled in"),
@@ -199,6 +207,17 @@ async def test_a_name_that_the_logs_lack(tmp_path: Path) -> None:
 
     await network().fit(X, Y, callbacks=[ModelCheckpoint(tmp_path / "{epoch}-{val_f1:.1f}.h5"), AddsF1()])
     assert os.listdir(tmp_path) == ["1-0.2.h5"]
+
+
+@pytest.mark.anyio
+async def test_it_keeps_neither_the_run_nor_a_model(tmp_path: Path) -> None:
+    checkpoint = ModelCheckpoint(tmp_path / "m.h5", "loss", save_best_only=True)
+    async with network().fit(X, Y, epochs=3, callbacks=checkpoint) as run:
+        pass
+    ref = weakref.ref(run)
+    del run
+    await until(lambda: gc.collect() >= 0 and ref() is None)  # a thread that is done may hold it for a moment more
+    assert checkpoint.best is not None
 
 
 @pytest.mark.anyio
