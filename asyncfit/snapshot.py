@@ -82,3 +82,26 @@ class Snapshot:
     def __repr__(self) -> str:
         size = sum(value.nbytes for value in self._state.values() if isinstance(value, np.ndarray))
         return f"<Snapshot at step {self.step}, epoch {self.epoch}, {size:,} bytes>"
+
+
+class _Elsewhere:
+    """What a callback might try on its model, as in Keras."""
+
+    def __init__(self, message: str) -> None:
+        self._message = message
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        raise AttributeError(self._message)
+
+    def __set__(self, instance: object, value: object) -> None:
+        raise AttributeError(self._message)
+
+
+for _name, _way in {
+    "compile": "no run may change how its model is compiled",
+    "fit": "await the end of the run, then call model.fit(…) again",
+    "optimizer": "event.learning_rate reads the rate, event.set_learning_rate(…) sets it",
+    "set_weights": "event.set_weights(snapshot) lets the run go on with the weights of another one",
+    "stop_training": "event.stop() stops the run",
+}.items():  # not in the class, so that type checkers know nothing of them
+    setattr(Snapshot, _name, _Elsewhere(f"a snapshot has no {_name}: {_way}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import importlib.util
 import io
 import json
@@ -10,6 +11,7 @@ import re
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -116,6 +118,23 @@ def test_the_readme_does_what_it_says(code: str, shown: str | None, tmp_path: Pa
     assert done.returncode == 0, done.stderr
     if shown is not None:
         assert differs(shown, done.stdout) is None
+
+
+def test_the_readme_names_every_callback_and_every_extra() -> None:
+    text = README.read_text()
+    table = text.split("## Callbacks you know")[1].split("\n\n")[2]
+    for name in af.callbacks.__all__:
+        assert f"`{name}" in table, name
+    project = tomllib.loads((README.parent / "pyproject.toml").read_text())["project"]
+    extras = text.split("## Extras")[1].split("\n\n")[2]
+    assert sorted(re.findall(r"^\| `(\w+)` \|", extras, re.MULTILINE)) == sorted(project["optional-dependencies"])
+
+
+def test_the_readme_counts_the_sequences_right() -> None:
+    decided = json.loads(gzip.decompress((README.parent / "tests/data/keras_callbacks.json.gz").read_bytes()))
+    assert decided.pop("keras") == "3.15.1"
+    assert f"each of {sum(map(len, decided.values())):,} generated sequences" in README.read_text().replace("\n", " ")
+    assert all(f"`{name}`" in README.read_text() for name in decided)
 
 
 # --- the service ---------------------------------------------------------------------------------------------------

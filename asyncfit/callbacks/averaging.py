@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ..callback import inline
 from ..errors import InvalidInput
 from ..events import BatchEnd, EpochBegin, EpochEnd, TrainBegin, TrainEnd
+from ..front import keywords_checked
 from ..nn.naming import number
 from ..reading import Reader
 from ..snapshot import Snapshot
@@ -60,11 +61,17 @@ class SwapEMAWeights(StatefulCallback):
     average: Array | None
     step: int | None
 
+    @keywords_checked
     def __init__(
         self, swap_on_epoch: bool = False, *, momentum: float = 0.99, validation_data: Any = None,
         name: str | None = None,
     ) -> None:  # fmt: skip
-        self.swap_on_epoch = bool(swap_on_epoch)
+        if not isinstance(swap_on_epoch, bool):
+            raise InvalidInput(
+                f"SwapEMAWeights(swap_on_epoch=…) is True or False, not {swap_on_epoch!r}; "
+                "momentum= is how much of the average stays"
+            )
+        self.swap_on_epoch = swap_on_epoch
         self.momentum = number("SwapEMAWeights(momentum=…)", momentum, least=0.0)
         if self.momentum > 1:
             raise InvalidInput(f"SwapEMAWeights(momentum=…) is from 0 to 1, not {momentum!r}")

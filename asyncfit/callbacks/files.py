@@ -97,6 +97,9 @@ def checked_file(what: str, filename: str | os.PathLike[str]) -> str:
     name = checked_path(what, filename)
     if os.path.isdir(name):
         raise InvalidInput(f"{what}: {name} is a directory; give the path of a file")
+    folder = os.path.dirname(name)
+    if folder and not os.path.isdir(folder):
+        raise InvalidInput(f"{what}: the directory {folder} does not exist; create it first")
     return name
 
 

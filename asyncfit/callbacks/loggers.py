@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import InvalidInput
 from ..events import EpochEnd, EvaluateEnd, Event, PredictEnd, TrainBegin, TrainEnd
+from ..front import keywords_checked
 from ..names import snake
 from ..subscriptions import event_kinds
 from .base import StatefulCallback
@@ -51,6 +52,7 @@ class CSVLogger(StatefulCallback):
     position: int
     epoch: int
 
+    @keywords_checked
     def __init__(
         self,
         filename: str | os.PathLike[str],
@@ -151,6 +153,7 @@ class JSONLinesLogger(StatefulCallback):
     keeps = ("lines",)
     lines: int
 
+    @keywords_checked
     def __init__(
         self,
         filename: str | os.PathLike[str],

@@ -28,6 +28,7 @@ from ..events import (
     TrainEnd,
     ValidationBegin,
 )
+from ..front import keywords_checked
 from ..wording import clock, number, rate, seconds
 from .screen import WHAT, Line, Screen, is_terminal, screen_of
 
@@ -61,6 +62,7 @@ class ProgressBar(Callback):
     gates = "none"
     on_error = "detach"  # a terminal that is gone is no reason for a run to end
 
+    @keywords_checked
     def __init__(
         self,
         *,

@@ -15,6 +15,7 @@ import anyio
 from .. import extras
 from ..errors import InvalidInput
 from ..events import EpochEnd, TrainBegin, TrainEnd
+from ..front import keywords_checked
 from .base import StatefulCallback, logger
 from .files import off_loop
 
@@ -65,6 +66,7 @@ class RemoteMonitor(StatefulCallback):
     sent: int
     lost: int
 
+    @keywords_checked
     def __init__(
         self,
         root: str = "http://localhost:9000",

@@ -11,6 +11,7 @@ import anyio
 from .. import extras
 from ..errors import DetachedEvent, InvalidInput
 from ..events import BatchBegin, BatchEnd, EpochBegin, EpochEnd, TrainBegin, TrainEnd, ValidationEnd
+from ..front import keywords_checked
 from ..names import unknown
 from ..nn.naming import whole
 from ..snapshot import Snapshot
@@ -60,6 +61,7 @@ class TensorBoard(StatefulCallback):
 
     order = SAVES
 
+    @keywords_checked
     def __init__(
         self,
         log_dir: str | os.PathLike[str] = "logs",

@@ -218,6 +218,7 @@ async def test_a_second_run_averages_afresh_and_a_continued_one_goes_on() -> Non
 @pytest.mark.parametrize(
     ("how", "part"),
     [
+        ({"swap_on_epoch": 0.9}, "momentum="),
         ({"momentum": 1.5}, "from 0 to 1"),
         ({"momentum": -0.1}, "at least 0"),
         ({"momentum": "much"}, "must be a number"),

@@ -211,7 +211,9 @@ async def test_a_full_disk_fails_the_run_and_leaves_whole_rows(tmp_path: Path) -
 
 @pytest.mark.anyio
 async def test_with_log_the_run_goes_on_without_its_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "none").mkdir()
     logger = CSVLogger(tmp_path / "none" / "log.csv")
+    (tmp_path / "none").rmdir()
     logger.on_error = "log"
     history = await losses(2, callbacks=logger)
     assert history.outcome == "completed"
@@ -247,6 +249,7 @@ async def test_the_file_is_no_business_of_the_loop(tmp_path: Path) -> None:
         ({"filename": b"log"}, TypeError, "path of text"),
         ({"filename": ""}, af.errors.InvalidInput, "no path"),
         ({"filename": "/"}, af.errors.InvalidInput, "directory"),
+        ({"filename": "/none/such/log.csv"}, af.errors.InvalidInput, "/none/such does not exist; create it first"),
         ({"filename": "a", "separator": ", "}, af.errors.InvalidInput, "one character"),
         ({"filename": "a", "separator": '"'}, af.errors.InvalidInput, "no quote"),
         ({"filename": "a", "name": ""}, TypeError, "name"),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import asyncfit as af
+from asyncfit import callbacks as shipped
 from asyncfit.callbacks import (
     EarlyStopping,
     LearningRateScheduler,
@@ -52,3 +54,9 @@ def test_neither_order_nor_lookahead_decides_anything(order: list[int], lookahea
     result = train(order, lookahead)
     assert result[1:3] == ("stopped", "score has not improved for 4 epochs")
     assert repr(result) == repr(train(list(range(8)), 0))
+
+
+@pytest.mark.parametrize("name", [n for n in shipped.__all__ if n not in ("LambdaCallback", "ModelCheckpoint")])
+def test_an_unknown_keyword_is_answered_with_the_nearest_one(name: str) -> None:
+    with pytest.raises(TypeError, match=f"{name}: unknown keyword 'nmae'; did you mean 'name'"):
+        getattr(shipped, name)(nmae="mine")

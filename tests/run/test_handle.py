@@ -432,6 +432,19 @@ async def test_a_snapshot_of_a_run_that_goes_on() -> None:
 
 
 @pytest.mark.anyio
+async def test_a_snapshot_names_the_way_for_what_keras_does_with_its_model() -> None:
+    async with fit(Linear()) as run:
+        snapshot: Any = await run.snapshot()
+    with pytest.raises(AttributeError, match=r"event\.set_learning_rate"):
+        snapshot.optimizer.learning_rate = 0.1
+    with pytest.raises(AttributeError, match=r"event\.stop\(\)"):
+        snapshot.stop_training = True
+    for name in ("compile", "fit", "set_weights"):
+        with pytest.raises(AttributeError, match=f"a snapshot has no {name}: "):
+            getattr(snapshot, name)
+
+
+@pytest.mark.anyio
 async def test_a_snapshot_before_the_first_batch_and_after_the_end_while_the_next_run_goes_on() -> None:
     trainer = af.Trainer(Linear())
     async with trainer.fit(X, Y, batch_size=2) as run:
