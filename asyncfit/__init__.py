@@ -1,5 +1,7 @@
 """asyncfit trains neural networks inside async programs."""
 
+from typing import TYPE_CHECKING
+
 from .bus import EventBus as EventBus
 from .callback import Callback as Callback
 from .callback import inline as inline
@@ -56,6 +58,28 @@ from .streams import EventStream as EventStream
 from .subscriptions import SubscriberStats as SubscriberStats
 from .subscriptions import Subscription as Subscription
 from .trainer import Trainer as Trainer
+
+if TYPE_CHECKING:
+    from . import activations as activations
+    from . import callbacks as callbacks
+    from . import initializers as initializers
+    from . import layers as layers
+    from . import losses as losses
+    from . import metrics as metrics
+    from . import optimizers as optimizers
+    from . import testing as testing
+else:
+
+    def __getattr__(name):
+        """The public modules, imported when they are first asked for: `af.layers.Dense`."""
+        import importlib
+        import sys
+
+        doors = ("activations", "callbacks", "initializers", "layers", "losses", "metrics", "optimizers", "testing")
+        if name in doors:
+            return importlib.import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+
 
 __version__ = "0.1.0"
 

@@ -102,7 +102,8 @@ class Callback:
         on_error: "raise" (the run fails), "log" or "detach" (log, and cancel this callback).
         name: what statistics and messages call it; by default the class's name.
         portable: its inline hooks may run on a copy of the callback in a process of their own (executor="process"):
-            the class must be importable and the object picklable; what they change in the copy stays there.
+            what they change in the copy stays there. If the class is not importable or the object not picklable they
+            are gates, here. Without it such a callback is refused there.
         sets_learning_rate: it sets the rate of what it trains. `fit` refuses it for a model whose rate follows a
             schedule of its own.
     """

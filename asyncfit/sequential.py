@@ -267,7 +267,7 @@ class Sequential(Front):
             verbose: accepted, and silent; subscribe to events instead.
             run_id: the run's name in its events; drawn if left out.
             seed: for the order of the rows and dropout, in place of the model's.
-            executor: where to compute.
+            executor: where to compute: "thread", "process", or a `ProcessExecutor` whose block is open.
             lookahead: how many boundaries compute may work ahead of gates, 0 for lock-step. The bits are the same.
             drain_timeout: seconds that subscribers have for what is queued when the run has ended.
             grace: seconds that all handlers together have after a cancellation or failure.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -127,7 +128,26 @@ def test_the_front_door_is_complete() -> None:
         StopRequested LearningRateChanged WeightsRestored CheckpointSaved CheckpointFailed
         SubscriberFailed EventsDropped RunPaused RunResumed AsyncFitError InvalidInput ModelBusy
         NotStarted DetachedEvent GateReleased RunCancelled SubscriberTimeout WorkerLost
-        CheckpointError BadFile
+        CheckpointError BadFile CallbackBusy Omitted
+        EvaluateBegin EvaluateBatchEnd EvaluateEnd PredictBegin PredictBatchEnd PredictEnd
     """.split()
     assert not set(wanted) - set(names)
     assert (ROOT / "py.typed").exists()
+
+
+def test_the_public_modules_are_there_without_an_import_of_their_own() -> None:
+    code = (
+        "import asyncfit as af\n"
+        "print(af.layers.Dense(1).units, af.callbacks.EarlyStopping().monitor, af.losses.__name__)\n"
+        "[getattr(af, door) for door in 'activations initializers metrics optimizers testing'.split()]\n"
+        "try: af.layer\nexcept AttributeError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["1 val_loss asyncfit.losses", "module 'asyncfit' has no attribute 'layer'"]
+
+
+def test_the_table_of_floors_is_the_order() -> None:
+    table = (ROOT.parent / "CONTRIBUTING.md").read_text().split("| floor |")[1].split("\n\n")[0]
+    floors = [re.findall(r"`(\w+)/?`", line.split("|")[2]) for line in table.splitlines()[2:]]
+    told = [room for floor in reversed(floors) for room in sorted(floor, key=ORDER.index)]
+    assert [*told, "__init__"] == ORDER

@@ -1,1 +1,1 @@
-"""Where runs compute: in a thread, or, for tests, on the loop itself."""
+"""Where runs compute: in a thread, in a process of their own, or, for tests, on the loop itself."""

@@ -1,6 +1,6 @@
 """What an executor is: something that runs compute somewhere and carries reports up and commands down.
 
-A new one (a cluster's, say) implements `Executor` and `Worker`, and nothing else in the house has to know.
+A new one (a cluster's, say) implements `Executor`, `Place` and `Worker`, and nothing else in the house has to know.
 """
 
 from __future__ import annotations

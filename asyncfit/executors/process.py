@@ -154,7 +154,7 @@ class ProcessExecutor:
     A worker is a fresh interpreter, so scripts need no `if __name__ == "__main__"` guard. It is started when a run
     needs it, serves one run after the other, and ends with the block, which waits for the runs that still use it
     (leaving it with an exception ends them). More runs than workers wait for a free one, in order; they have begun
-    nothing yet.
+    nothing yet. A worker that dies fails the run that it serves with `WorkerLost`; the next run gets another one.
 
     Args:
         workers: how many runs may compute at the same time.
