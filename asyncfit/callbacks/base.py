@@ -7,12 +7,14 @@ import logging
 from collections.abc import Awaitable, Mapping
 from typing import Any, ClassVar
 
+import numpy as np
+
 from ..callback import Callback
 from ..errors import InvalidInput
 from ..events import TrainBegin
 from ..names import unknown
 
-__all__ = ["DECIDES", "SAVES", "ShippedCallback", "StatefulCallback", "logger"]
+__all__ = ["DECIDES", "SAVES", "ShippedCallback", "StatefulCallback", "flag", "logger"]
 
 DECIDES = 100
 """The `order` of callbacks that decide: they see what users' callbacks, at 0, added to the logs."""
@@ -20,6 +22,13 @@ SAVES = 200
 """The `order` of callbacks that save: they come last."""
 
 logger = logging.getLogger("asyncfit")
+
+
+def flag(where: str, value: object) -> bool:
+    """`value`, which is True or False; `where` names it: `"CSVLogger(append=…)"`."""
+    if not isinstance(value, bool | np.bool_):
+        raise InvalidInput(f"{where} is True or False, not {value!r}")
+    return bool(value)
 
 
 class ShippedCallback(Callback):

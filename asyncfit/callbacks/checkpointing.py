@@ -12,9 +12,10 @@ from ..callback import Callback
 from ..errors import InvalidInput
 from ..events import BatchEnd, EpochEnd, TrainBegin
 from ..formats.paths import check_name
+from ..front import keywords_checked
 from ..nn.naming import number, whole
 from ..reading import Reader
-from .base import SAVES
+from .base import SAVES, flag
 from .monitor import Mode, MonitoringCallback
 from .writes import Write, Writes
 
@@ -57,6 +58,7 @@ class ModelCheckpoint(MonitoringCallback):
     keeps = ("best", "files")
     best: float | None
 
+    @keywords_checked
     def __init__(
         self,
         filepath: str | os.PathLike[str],
@@ -72,9 +74,9 @@ class ModelCheckpoint(MonitoringCallback):
         keep_best: int | None = None,
         name: str | None = None,
     ) -> None:
-        self.filepath = check_name(filepath, weights=bool(save_weights_only))
-        self.save_best_only = bool(save_best_only)
-        self.save_weights_only = bool(save_weights_only)
+        self.save_best_only = flag("ModelCheckpoint(save_best_only=…)", save_best_only)
+        self.save_weights_only = flag("ModelCheckpoint(save_weights_only=…)", save_weights_only)
+        self.filepath = check_name(filepath, weights=self.save_weights_only)
         if save_freq != "epoch":
             if isinstance(save_freq, str):
                 raise InvalidInput(f'ModelCheckpoint(save_freq=…) is "epoch" or a number of batches, not {save_freq!r}')

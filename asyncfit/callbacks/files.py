@@ -18,6 +18,7 @@ import anyio
 import anyio.to_thread
 
 from ..errors import InvalidInput
+from ..formats.paths import is_path
 
 __all__ = ["Gathered", "add", "checked_file", "checked_path", "end_line", "off_loop", "start"]
 
@@ -87,7 +88,7 @@ def checked_path(what: str, path: str | os.PathLike[str]) -> str:
         raise TypeError(f"{what} takes a path, not {path!r}") from None
     if not isinstance(name, str):
         raise TypeError(f"{what} takes a path of text, not of bytes: {name!r}")
-    if not name or "\0" in name:
+    if not is_path(name):
         raise InvalidInput(f"{what}: {name!r} is no path")
     return name
 

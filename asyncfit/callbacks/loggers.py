@@ -18,7 +18,7 @@ from ..events import EpochEnd, EvaluateEnd, Event, PredictEnd, TrainBegin, Train
 from ..front import keywords_checked
 from ..names import snake
 from ..subscriptions import event_kinds
-from .base import StatefulCallback
+from .base import StatefulCallback, flag
 from .files import Gathered, add, checked_file, end_line, off_loop, start
 
 __all__ = ["CSVLogger", "JSONLinesLogger"]
@@ -66,7 +66,7 @@ class CSVLogger(StatefulCallback):
         if not isinstance(separator, str) or len(separator) != 1 or separator in '"\r\n':  # type: ignore[redundant-expr]
             raise InvalidInput(f"{self.label}(separator=…) is one character, no quote or line break, not {separator!r}")
         self.separator = separator
-        self.append = append
+        self.append = flag(f"{self.label}(append=…)", append)
         self._header_due = True
 
     def reset(self) -> None:
@@ -167,7 +167,7 @@ class JSONLinesLogger(StatefulCallback):
         several = isinstance(kinds, Iterable) and not isinstance(kinds, str)
         given: Any = (Event,) if kinds is None else kinds if several else (kinds,)
         self.kinds = event_kinds(given, f"{self.label}(kinds=[…])")
-        self.append = append
+        self.append = flag(f"{self.label}(append=…)", append)
         self._lines = Gathered(self._add, MOST)
         for kind in self.kinds:
             if kind not in (TrainBegin, TrainEnd, EvaluateEnd, PredictEnd):

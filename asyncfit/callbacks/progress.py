@@ -30,6 +30,7 @@ from ..events import (
 )
 from ..front import keywords_checked
 from ..wording import clock, number, rate, seconds
+from .base import flag
 from .screen import WHAT, Line, Screen, is_terminal, screen_of
 
 __all__ = ["ProgressBar"]
@@ -92,7 +93,7 @@ class ProgressBar(Callback):
             for part in ("rich.console", "rich.live", "rich.text"):  # here, so that no import holds the loop in the run
                 extras.load(part, extra="progress", what=WHAT)
         self.name = name
-        self._console, self._file, self._every_s, self._leave = console, file, every_s, bool(leave)
+        self._console, self._file, self._every_s, self._leave = console, file, every_s, flag(f"{what}(leave=…)", leave)
         self._screen: Screen | None = None
         self._forget()
 

@@ -16,7 +16,7 @@ from .. import extras
 from ..errors import InvalidInput
 from ..events import EpochEnd, TrainBegin, TrainEnd
 from ..front import keywords_checked
-from .base import StatefulCallback, logger
+from .base import StatefulCallback, flag, logger
 from .files import off_loop
 
 __all__ = ["RemoteMonitor"]
@@ -85,9 +85,16 @@ class RemoteMonitor(StatefulCallback):
         for key, text in (("root", root), ("path", path), ("field", field)):
             if not isinstance(text, str):
                 raise TypeError(f"{self.label}({key}=…) takes text, not {text!r}")
-        parts = urlsplit(root)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+            if not text.isprintable():
+                raise InvalidInput(f"{self.label}({key}=…) has characters that cannot be sent: {text!r}")
+        if not _is_address(root):
             raise InvalidInput(f"{self.label}(root=…) begins with http:// or https:// and a host, not {root!r}")
+        if headers is not None and not isinstance(headers, Mapping):
+            raise TypeError(f"{self.label}(headers=…) takes a dict of names and text, not {headers!r}")
+        given: list[tuple[object, object]] = list((headers or {}).items())
+        for title, value in given:
+            if not all(isinstance(part, str) and part.isascii() and part.isprintable() for part in (title, value)):
+                raise InvalidInput(f"{self.label}(headers=…) takes names and text in ASCII, not {title!r}: {value!r}")
         if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:  # type: ignore[redundant-expr]
             raise InvalidInput(f"{self.label}(retries=…) is a whole number of at least 0, not {retries!r}")
         for key, seconds in (("timeout", timeout), ("at_end", at_end)):
@@ -98,7 +105,7 @@ class RemoteMonitor(StatefulCallback):
             raise InvalidInput(f"{self.label}(timeout=0) leaves a server no time to answer; give seconds")
         self.root, self.path, self.field = root, path, field
         self.headers = dict(headers or {})
-        self.send_as_json = send_as_json
+        self.send_as_json = flag(f"{self.label}(send_as_json=…)", send_as_json)
         self.retries, self.at_end = retries, at_end
         self._patience = timeout  # `self.timeout` is that of the hooks
 
@@ -182,6 +189,8 @@ class RemoteMonitor(StatefulCallback):
                 failure = f"no answer within {self._patience:g} seconds"
             except httpx.HTTPError as error:
                 failure = str(error) or type(error).__name__
+            except Exception as error:  # an address or a header that nobody can send
+                return repr(error)
             else:
                 if response.status_code < 400:
                     return None
@@ -197,6 +206,14 @@ class RemoteMonitor(StatefulCallback):
             kind, text = "application/x-www-form-urlencoded", urlencode({self.field: json.dumps(figures)})
         own = any(name.lower() == "content-type" for name in self.headers)
         return self.headers if own else {"Content-Type": kind, **self.headers}, text.encode()
+
+
+def _is_address(root: str) -> bool:
+    try:
+        parts = urlsplit(root)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets, or a port that is none
+        return False
 
 
 def _finite(value: Any) -> Any:

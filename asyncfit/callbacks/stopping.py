@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 
 from ..callback import inline
-from ..errors import InvalidInput
 from ..events import BatchEnd, EpochEnd, WeightsRestored
 from ..front import keywords_checked
 from ..nn.naming import number, whole
 from ..snapshot import Snapshot
-from .base import DECIDES, ShippedCallback
+from .base import DECIDES, ShippedCallback, flag
 from .monitor import Mode, MonitoringCallback
 
 __all__ = ["EarlyStopping", "TerminateOnNaN"]
@@ -78,9 +77,7 @@ class EarlyStopping(MonitoringCallback):
         super().__init__(monitor, mode, min_delta=min_delta, name=name, verbose=verbose)
         self.patience = whole("EarlyStopping(patience=…)", patience, least=0)
         self.baseline = None if baseline is None else number("EarlyStopping(baseline=…)", baseline)
-        if not isinstance(restore_best_weights, bool):
-            raise InvalidInput(f"EarlyStopping(restore_best_weights=…) is True or False, not {restore_best_weights!r}")
-        self.restore_best_weights = restore_best_weights
+        self.restore_best_weights = flag("EarlyStopping(restore_best_weights=…)", restore_best_weights)
         self.start_from_epoch = whole("EarlyStopping(start_from_epoch=…)", start_from_epoch, least=0)
 
     def reset(self) -> None:
@@ -151,9 +148,7 @@ class TerminateOnNaN(ShippedCallback):
     @keywords_checked
     def __init__(self, raise_error: bool = False, *, name: str | None = None) -> None:
         super().__init__(name=name)
-        if not isinstance(raise_error, bool):
-            raise InvalidInput(f"TerminateOnNaN(raise_error=…) is True or False, not {raise_error!r}")
-        self.raise_error = raise_error
+        self.raise_error = flag("TerminateOnNaN(raise_error=…)", raise_error)
 
     @inline(replayable=True)
     def on_batch_end(self, event: BatchEnd) -> None:

@@ -15,7 +15,7 @@ from ..front import keywords_checked
 from ..names import unknown
 from ..nn.naming import whole
 from ..snapshot import Snapshot
-from .base import SAVES, StatefulCallback
+from .base import SAVES, StatefulCallback, flag
 from .files import Gathered, checked_path, off_loop
 from .tfevents import EventFile, Figure
 
@@ -86,7 +86,7 @@ class TensorBoard(StatefulCallback):
         if os.path.exists(self.log_dir) and not os.path.isdir(self.log_dir):
             raise InvalidInput(f"{self.label}(log_dir=…): {self.log_dir} is a file; give a directory, or a new name")
         self.histogram_freq = whole("histogram_freq", histogram_freq, least=0)
-        self.write_steps_per_second = bool(write_steps_per_second)
+        self.write_steps_per_second = flag(f"{self.label}(write_steps_per_second=…)", write_steps_per_second)
         self.update_freq: int | None = None
         if update_freq != "epoch":
             if isinstance(update_freq, str) and update_freq != "batch":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from asyncfit.errors import InvalidInput
 
-__all__ = ["SUFFIXES", "WEIGHTS", "check_name", "check_path"]
+__all__ = ["SUFFIXES", "WEIGHTS", "check_name", "check_path", "is_path"]
 
 SUFFIXES = (".h5", ".hdf5")
 WEIGHTS = ".weights.h5"
@@ -22,22 +22,26 @@ def check_path(path: str | os.PathLike[str], *, weights: bool | None = False) ->
     """
     name = check_name(path, weights=weights)
     parent = os.path.dirname(name) or "."
-    try:
-        os.fsencode(name)
-        if os.path.isdir(name):
-            raise InvalidInput(f"{name} is a directory; a model is saved to a file")
-        if os.path.lexists(name) and os.path.exists(name) and not os.path.isfile(name):
-            raise InvalidInput(f"{name} is not a regular file")
-        if not os.path.exists(parent):
-            tilde = "; '~' is not expanded here, say Path(…).expanduser()" if name.startswith("~") else ""
-            raise InvalidInput(f"{name}: its directory {parent} does not exist; create it first{tilde}")
-        if not os.path.isdir(parent):
-            raise InvalidInput(f"{name}: {parent} is not a directory")
-        if not os.access(parent, os.W_OK | os.X_OK):
-            raise InvalidInput(f"{name}: no permission to create files in {parent}")
-    except UnicodeError as error:
-        raise InvalidInput(f"{name!r} is no path: {error}") from error
+    if os.path.isdir(name):
+        raise InvalidInput(f"{name} is a directory; a model is saved to a file")
+    if os.path.lexists(name) and os.path.exists(name) and not os.path.isfile(name):
+        raise InvalidInput(f"{name} is not a regular file")
+    if not os.path.exists(parent):
+        tilde = "; '~' is not expanded here, say Path(…).expanduser()" if name.startswith("~") else ""
+        raise InvalidInput(f"{name}: its directory {parent} does not exist; create it first{tilde}")
+    if not os.path.isdir(parent):
+        raise InvalidInput(f"{name}: {parent} is not a directory")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise InvalidInput(f"{name}: no permission to create files in {parent}")
     return Path(name)
+
+
+def is_path(name: str) -> bool:
+    """Whether the system takes this text for a path at all."""
+    try:
+        return b"\0" not in os.fsencode(name) and name != ""
+    except UnicodeError:  # half a surrogate pair
+        return False
 
 
 def check_name(path: str | os.PathLike[str], *, weights: bool | None = False) -> str:
@@ -48,7 +52,7 @@ def check_name(path: str | os.PathLike[str], *, weights: bool | None = False) ->
         raise InvalidInput(f"a model is saved to a path (str or os.PathLike), not to {path!r}") from None
     if not isinstance(name, str):
         raise InvalidInput(f"a model is saved to a path of text, not of bytes: {name!r}")
-    if not name or "\0" in name:
+    if not is_path(name):
         raise InvalidInput(f"{name!r} is no path")
     if weights is not False and name.endswith(WEIGHTS):
         return name

@@ -185,6 +185,8 @@ def test_each_case_is_saved_as_by_keras(tmp_path: Path, monkeypatch: pytest.Monk
         ({"filepath": "m.h5", "save_freq": 0}, "from 1"),
         ({"filepath": "m.h5", "save_freq": 2.5}, "whole number"),
         ({"filepath": "m.h5", "mode": "mini"}, "did you mean 'min'"),
+        ({"filepath": "m.h5", "save_best_only": "yes"}, "save_best_only=….* is True or False"),
+        ({"filepath": "\ud800.h5"}, "is no path"),
         ({"filepath": "m.h5", "keep_last": 0}, "keep_last=…"),
         ({"filepath": "m.h5", "keep_best": True}, "keep_best=…"),
         ({"filepath": "m.h5", "initial_value_threshold": "low"}, "initial_value_threshold=…"),

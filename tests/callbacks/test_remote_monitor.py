@@ -271,7 +271,18 @@ async def test_json_has_no_infinity(serve: Any) -> None:
         ({"root": 9000}, TypeError, "root=…. takes text"),
         ({"root": "localhost:9000"}, af.errors.InvalidInput, "http:// or https://"),
         ({"root": "http://"}, af.errors.InvalidInput, "and a host"),
+        ({"root": "http://localhost:port"}, af.errors.InvalidInput, "and a host"),
+        ({"root": "http://localhost:99999"}, af.errors.InvalidInput, "and a host"),
+        ({"root": "http://[::1"}, af.errors.InvalidInput, "and a host"),
+        ({"path": "/\0"}, af.errors.InvalidInput, "cannot be sent"),
+        ({"field": "\ud800"}, af.errors.InvalidInput, "cannot be sent"),
         ({"field": None}, TypeError, "field=…. takes text"),
+        ({"headers": 5}, TypeError, "headers=…. takes a dict"),
+        ({"headers": {"Token": 5}}, af.errors.InvalidInput, "in ASCII, not 'Token': 5"),
+        ({"headers": {"Token": "☃"}}, af.errors.InvalidInput, "in ASCII"),
+        ({"headers": {"Token": "a\r\nHost: b"}}, af.errors.InvalidInput, "in ASCII"),
+        ({"send_as_json": "yes"}, af.errors.InvalidInput, "True or False"),
+        ({"retry": 2}, TypeError, "did you mean 'retries'"),
         ({"retries": -1}, af.errors.InvalidInput, "retries"),
         ({"retries": 1.5}, af.errors.InvalidInput, "whole number"),
         ({"timeout": 0}, af.errors.InvalidInput, "no time to answer"),
@@ -282,6 +293,15 @@ async def test_json_has_no_infinity(serve: Any) -> None:
 def test_bad_input_is_refused_at_once(given: dict[str, Any], error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
         RemoteMonitor(**given)
+
+
+@pytest.mark.anyio
+async def test_what_nobody_can_send_is_lost_and_the_run_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    callback = monitor("http://localhost:9000", path=":x/")
+    history = await fit(epochs=2, callbacks=callback)
+    assert history.outcome == "completed"
+    assert callback.lost == 2
+    assert "InvalidURL" in caplog.text
 
 
 def test_without_the_library_the_command_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

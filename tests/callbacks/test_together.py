@@ -11,10 +11,14 @@ from hypothesis import strategies as st
 import asyncfit as af
 from asyncfit import callbacks as shipped
 from asyncfit.callbacks import (
+    CSVLogger,
     EarlyStopping,
+    JSONLinesLogger,
     LearningRateScheduler,
+    ProgressBar,
     ReduceLROnPlateau,
     StopOnSignal,
+    SwapEMAWeights,
     TerminateOnNaN,
     TimeLimit,
 )
@@ -60,3 +64,18 @@ def test_neither_order_nor_lookahead_decides_anything(order: list[int], lookahea
 def test_an_unknown_keyword_is_answered_with_the_nearest_one(name: str) -> None:
     with pytest.raises(TypeError, match=f"{name}: unknown keyword 'nmae'; did you mean 'name'"):
         getattr(shipped, name)(nmae="mine")
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "says"),
+    [
+        (CSVLogger, {"filename": "log.csv", "append": "no"}, "append=….* is True or False, not 'no'"),
+        (JSONLinesLogger, {"filename": "log.jsonl", "append": None}, "append=….* is True or False"),
+        (ProgressBar, {"leave": "no"}, "leave=….* is True or False"),
+        (SwapEMAWeights, {"swap_on_epoch": 0.99}, "swap_on_epoch=….* is True or False"),
+        (CSVLogger, {"filename": "\ud800.csv"}, "is no path"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_at_construction(kind: Any, given: dict[str, Any], says: str) -> None:
+    with pytest.raises((TypeError, af.InvalidInput), match=says):
+        kind(**given)
