@@ -206,7 +206,7 @@ class Network:
         """Replace all weights; `weights` are arrays in the order of `get_weights`.
 
         Raises:
-            InvalidInput: a number or shape differs; nothing was changed.
+            InvalidInput: a number or shape differs, or they hold no real numbers; nothing was changed.
         """
         self.require_built("set_weights")
         if len(weights) != len(self.slots):
@@ -218,8 +218,12 @@ class Network:
         for slot, array in zip(self.slots, arrays, strict=True):
             if array.shape != slot.shape:
                 raise InvalidInput(f"the weight {slot.path} has the shape {slot.shape}, but {array.shape} was given")
-        for slot, array in zip(self.slots, arrays, strict=True):
-            slot.view(self.params if slot.trainable else self.fixed)[...] = array
+            if array.dtype.kind not in "fiub":
+                raise InvalidInput(f"the weight {slot.path} takes real numbers, but {array.dtype} was given")
+        places = [slot.view(self.params if slot.trainable else self.fixed) for slot in self.slots]
+        converted = [array.astype(place.dtype) for place, array in zip(places, arrays, strict=True)]  # all, or none
+        for place, array in zip(places, converted, strict=True):
+            place[...] = array
 
     def count_params(self) -> int:
         self.require_built("count_params")

@@ -91,6 +91,23 @@ def test_set_weights_names_what_does_not_fit_and_changes_nothing() -> None:
     assert network.params.tobytes() == before
 
 
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda w: np.full(w.shape, "x"), InvalidInput),
+        (lambda w: w * 1j, InvalidInput),
+        (lambda w: np.full(w.shape, 1e300), RuntimeWarning),  # in a program that makes errors of warnings
+    ],
+)
+def test_set_weights_changes_all_or_nothing(change: Callable[[Any], Any], error: type[Exception]) -> None:
+    network = small()
+    before = network.params.tobytes()
+    weights = network.get_weights()
+    with pytest.raises(error):
+        network.set_weights([weights[0] + 1, weights[1], change(weights[2]), weights[3]])
+    assert network.params.tobytes() == before
+
+
 def test_adding_a_layer_keeps_the_weights_before_it() -> None:
     network = small()
     network.params += 1
