@@ -12,21 +12,26 @@ import os
 import pickle
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from ..compute import copy_state
 from ..protocol import State
 
-__all__ = ["Block", "NotPortable", "Pool", "SharedState", "adopted", "check_portable", "dumps", "loads"]
+__all__ = ["Block", "NotPortable", "Pool", "SharedState", "adopted", "check_portable", "dumps", "loads", "many_adopted"]
 
 SMALL = 16 * 1024
 """Arrays below this many bytes travel among the other bytes: a block costs some 20 µs on either side."""
 
+MOST_ADOPTED = 32
+
 ALIGNED = 64
 _PAGE = mmap.ALLOCATIONGRANULARITY
+_PLAIN = (np.ndarray, np.memmap)
+"""Other kinds of arrays have more to them than their numbers: a mask, say."""
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Place = tuple[str, str, tuple[int, ...], int]
@@ -56,8 +61,8 @@ def _aligned(offset: int) -> int:
     return -(-offset // ALIGNED) * ALIGNED
 
 
-def _views(mapped: mmap.mmap, layout: Iterable[Place]) -> dict[str, Array]:
-    return {name: np.ndarray(shape, dtype, mapped, offset) for name, dtype, shape, offset in layout}
+def _views(memory: mmap.mmap | Array, layout: Iterable[Place]) -> dict[str, Array]:
+    return {name: np.ndarray(shape, dtype, memory, offset) for name, dtype, shape, offset in layout}
 
 
 class Block:
@@ -82,7 +87,10 @@ class Block:
 
 
 class SharedState(dict[str, Any]):
-    """A state whose arrays lie in one block: read-only, and passed on to the other process without another copy."""
+    """A state whose arrays lie in one block: read-only, and passed on to the other process without another copy.
+
+    The block is in use as long as anybody holds one of the arrays, or a view of one, though the state itself be gone.
+    """
 
     __slots__ = ("__weakref__", "block", "layout")
 
@@ -91,14 +99,11 @@ class SharedState(dict[str, Any]):
         self.block = block
         self.layout = tuple(layout)
         super().__init__(values)
-        for name, view in _views(block.mapped, self.layout).items():
+        whole = np.ndarray((block.size,), np.uint8, block.mapped)  # the base of all arrays, and of all views of them
+        weakref.finalize(whole, block.leave).atexit = False
+        for name, view in _views(whole, self.layout).items():
             view.flags.writeable = False
             self[name] = view
-
-    def __del__(self) -> None:
-        block = getattr(self, "block", None)
-        if block is not None:
-            block.leave()
 
     def bare(self) -> dict[str, Any]:
         """The values, None in the place of each array."""
@@ -124,7 +129,7 @@ class Pool:
         layout: list[Place] = []
         size = 0
         for name, value in state.items():
-            if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+            if type(value) in _PLAIN and not value.dtype.hasobject:
                 size = _aligned(size)
                 layout.append((name, value.dtype.str, value.shape, size))
                 size += value.nbytes
@@ -134,7 +139,7 @@ class Pool:
         for name, array in _views(block.mapped, layout).items():
             np.copyto(array, state[name])
         arrays = {place[0] for place in layout}
-        return SharedState({n: None if n in arrays else v for n, v in state.items()}, layout, block)
+        return SharedState(copy_state({n: None if n in arrays else v for n, v in state.items()}), layout, block)
 
     def _taken(self, size: int) -> Block:
         with self._lock:
@@ -149,7 +154,7 @@ class Pool:
                 os.close(old.descriptor)
             descriptor = _anonymous(size)
             self._next += 1
-            block = Block(self._next, descriptor, size, mmap.mmap(descriptor, size), self._left)
+            block = Block(self._next, descriptor, size, _mapped(descriptor, size), self._left)
             self._blocks[block.number] = block
             self._users[block.number] = 1
             return block
@@ -198,14 +203,35 @@ class Pool:
         return mine
 
 
+_adopted: set[int] = set()
+"""Blocks of other processes that are read here."""
+
+
+def many_adopted() -> bool:
+    """Whether so many are read here that the next states should be copied: each takes two descriptors."""
+    return len(_adopted) > MOST_ADOPTED
+
+
 def adopted(number: int, descriptor: int, size: int, freed: Callable[[int], object]) -> Block:
     """A block of the other side, to be read here. Takes over the descriptor."""
 
     def left(block: Block) -> None:
         os.close(block.descriptor)
+        _adopted.discard(block.number)
         freed(block.number)
 
-    return Block(number, descriptor, size, mmap.mmap(descriptor, size, prot=mmap.PROT_READ), left)
+    block = Block(number, descriptor, size, _mapped(descriptor, size, prot=mmap.PROT_READ), left)
+    _adopted.add(number)
+    return block
+
+
+def _mapped(descriptor: int, size: int, **how: int) -> mmap.mmap:
+    """The memory behind a descriptor, which is closed if that fails."""
+    try:
+        return mmap.mmap(descriptor, size, **how)
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 Adopt = Callable[[int, int, int], Block]
@@ -223,7 +249,7 @@ class _Pickler(pickle.Pickler):
         self.blocks: list[int] = []  # descriptors to send; ours, to be closed afterwards
         self.left_out: list[tuple[Array, int]] = []
         self.size = 0
-        self._known: dict[int, Any] = {}
+        self._known: dict[int, tuple[Array, Any]] = {}  # the arrays as well, so that no other one gets their `id`
 
     def persistent_id(self, obj: Any) -> Any:
         kind = obj.__class__
@@ -232,20 +258,20 @@ class _Pickler(pickle.Pickler):
             self.blocks.append(os.dup(block.descriptor))
             self._handing_over(block)
             return "state", len(self.blocks) - 1, obj.bare(), obj.layout, block.number, block.size
-        if kind is not np.ndarray and kind is not np.memmap:
+        if kind not in _PLAIN:
             return None
         if obj.nbytes < SMALL or obj.dtype.hasobject or np.dtype(obj.dtype.str) != obj.dtype:
             return None
         known = self._known.get(id(obj))
         if known is None:
-            known = self._known[id(obj)] = self._in_file(obj) or self._in_block(obj)
-        return known
+            known = self._known[id(obj)] = obj, self._in_file(obj) or self._in_block(obj)
+        return known[1]
 
     def _in_block(self, array: Array) -> Any:
         offset = _aligned(self.size)
         self.left_out.append((array, offset))
         self.size = offset + array.nbytes
-        return "block", array.dtype.str, array.shape, offset
+        return "block", array.dtype.str, array.shape, offset, _order(array)
 
     def _in_file(self, array: Array) -> Any:
         """Where the array lies in a file that the other side can map as well; None if it does not."""
@@ -253,18 +279,20 @@ class _Pickler(pickle.Pickler):
         while isinstance(root.base, np.ndarray):
             root = root.base
         name = getattr(root, "filename", None)
-        if name is None or root.mode == "c" or not array.flags.c_contiguous:
+        if name is None or root.mode == "c" or not array.flags.forc:
             return None
-        offset = root.offset + array.__array_interface__["data"][0] - root.__array_interface__["data"][0]
+        address = array.__array_interface__["data"][0]
+        offset = root.offset + address - root.__array_interface__["data"][0]
         try:
             file = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:  # deleted, say: the memory is still there
             return None
-        if os.fstat(file).st_size < offset + array.nbytes:
-            os.close(file)
+        found = os.fstat(file)
+        if found.st_size < offset + array.nbytes or found.st_ino != _file_at(address, found.st_ino):
+            os.close(file)  # another one that has taken its name
             return None
         self.blocks.append(file)
-        return "file", len(self.blocks) - 1, array.dtype.str, array.shape, offset
+        return "file", len(self.blocks) - 1, array.dtype.str, array.shape, offset, _order(array)
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, type) or (callable(obj) and hasattr(obj, "__qualname__")):
@@ -273,6 +301,25 @@ class _Pickler(pickle.Pickler):
                 where = "the main module" if module == "__main__" else "a function"
                 raise NotPortable(f"{name} is defined in {where}")
         return NotImplemented
+
+
+def _order(array: Array) -> Literal["C", "F"]:
+    """How its numbers lie in memory: the last bits of a product depend on it."""
+    return "F" if array.flags.fnc else "C"
+
+
+def _file_at(address: int, otherwise: int) -> int:
+    """The inode number of the file that is mapped there, `otherwise` where the system does not tell."""
+    try:
+        with open("/proc/self/maps", "rb") as maps:
+            for line in maps:
+                span, _, _, _, inode = line.split()[:5]
+                begin, end = (int(number, 16) for number in span.split(b"-"))
+                if begin <= address < end:
+                    return int(inode)
+    except OSError:
+        pass
+    return otherwise
 
 
 def dumps(obj: Any, handing_over: Callable[[Block], object] = lambda block: None) -> tuple[bytes, list[int]]:
@@ -294,7 +341,8 @@ def dumps(obj: Any, handing_over: Callable[[Block], object] = lambda block: None
             blocks.append(_anonymous(pickler.size))  # the last one
             mapped = mmap.mmap(blocks[-1], pickler.size)
             for array, offset in pickler.left_out:
-                np.copyto(np.ndarray(array.shape, array.dtype, mapped, offset), array)
+                place = np.ndarray(array.shape, array.dtype, mapped, offset, order=_order(array))
+                np.copyto(place, array)
     except BaseException:
         for block in blocks:
             os.close(block)
@@ -313,20 +361,20 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> Any:
         kind = pid[0]
         if kind == "block":
-            _, dtype, shape, offset = pid
+            _, dtype, shape, offset, order = pid
             if self._mapped is None:
                 block = self._blocks[-1]  # a map of our own, which may be written to without anybody else seeing it
                 prot = mmap.PROT_READ | mmap.PROT_WRITE
                 self._mapped = mmap.mmap(block, os.fstat(block).st_size, flags=mmap.MAP_PRIVATE, prot=prot)
             if offset not in self._made:  # one object stays one object
-                self._made[offset] = np.ndarray(shape, dtype, self._mapped, offset)
+                self._made[offset] = np.ndarray(shape, dtype, self._mapped, offset, order=order)
             return self._made[offset]
         if kind == "file":
-            _, number, dtype, shape, offset = pid
+            _, number, dtype, shape, offset, order = pid
             begin = offset - offset % _PAGE
             size = offset - begin + int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
             mapped = mmap.mmap(self._blocks[number], size, prot=mmap.PROT_READ, offset=begin)
-            return np.ndarray(shape, dtype, mapped, offset - begin)
+            return np.ndarray(shape, dtype, mapped, offset - begin, order=order)
         _, place, values, layout, number, size = pid
         descriptor, self._blocks[place] = self._blocks[place], -1
         return SharedState(values, layout, self._adopt(number, descriptor, size))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import mmap
 import os
 from pathlib import Path
 from typing import Any
@@ -201,3 +202,104 @@ def test_a_failed_message_leaves_no_descriptor(monkeypatch: pytest.MonkeyPatch) 
     assert descriptors() == held
     del shared
     assert descriptors() <= before + 1  # the pool's own block waits to be used again
+
+
+def test_an_array_outlives_its_state_and_keeps_the_block() -> None:
+    """A `load_state` may keep what it is given, and a user one array of a snapshot."""
+    before = descriptors()
+    pool, freed = Pool(), list[int]()
+    mine: Any = pool.share({"w": BIG, "b": BIG})
+    theirs: Any = loads(*dumps(mine, pool.again), lambda n, d, s: adopted(n, d, s, freed.append))
+    kept_here, kept_there = mine["w"][5:].T, dict(theirs)["b"]
+    number = mine.block.number
+    del mine, theirs
+    gc.collect()
+    assert not freed
+    pool.freed(freed)
+    other = pool.share({"w": BIG + 1, "b": BIG + 1})
+    assert np.array_equal(kept_here, BIG[5:].T)
+    assert np.array_equal(kept_there, BIG)
+    del kept_there
+    assert freed == [number]
+    pool.freed(freed)
+    another: Any = pool.share({"w": BIG + 1, "b": BIG + 1})
+    assert another.block.number != number, "still read here"
+    del kept_here, other, another
+    again: Any = pool.share({"w": BIG, "b": BIG})
+    assert again.block.number in (number, number + 1, number + 2)
+    del again
+    pool.close()
+    assert descriptors() == before
+
+
+def test_what_else_a_state_holds_is_copied_as_it_is() -> None:
+    odd: dict[str, Any] = {
+        "w": BIG,
+        "objects": np.array([1, "two"], dtype=object),
+        "masked": np.ma.masked_array(np.arange(9000.0), np.arange(9000) % 2 == 1),
+    }
+    shared = Pool().share(odd)
+    odd["objects"][0] = 7
+    assert list(shared["objects"]) == [1, "two"]
+    came = across(shared)
+    assert list(came["objects"]) == [1, "two"]
+    assert came["masked"].sum() == odd["masked"].sum() == np.arange(0, 9000, 2).sum()
+
+
+@pytest.mark.parametrize("array", [np.asfortranarray(BIG), np.asfortranarray(np.arange(9000.0).reshape(30, 20, 15))])
+def test_the_order_of_an_array_in_memory_stays(array: Any) -> None:
+    """Products of the same numbers in another order differ in their last bits."""
+    came = across(array)
+    assert came.strides == array.strides
+    assert np.array_equal(came, array)
+
+
+def test_a_memory_map_whose_file_was_replaced_travels_as_it_is(tmp_path: Path) -> None:
+    np.arange(5000.0).tofile(tmp_path / "rows")
+    mapped = np.memmap(tmp_path / "rows", np.float64, "r", shape=(5000,))
+    np.zeros(5000).tofile(tmp_path / "new")
+    (tmp_path / "new").replace(tmp_path / "rows")
+    assert np.array_equal(across(mapped), np.arange(5000.0))
+
+
+class Slices:
+    """Makes the arrays that it is pickled by when it is pickled."""
+
+    def __init__(self, rows: Any) -> None:
+        self.parts: list[Any] = []
+        self.rows = rows
+
+    def __reduce__(self) -> Any:
+        return Slices, (None,), None, (self.rows[k * 3000 : (k + 1) * 3000] for k in range(4))
+
+    def extend(self, parts: Any) -> None:
+        self.parts.extend(parts)
+
+    def append(self, part: Any) -> None:
+        self.parts.append(part)
+
+
+def test_arrays_that_live_only_while_they_are_pickled_are_not_mixed_up(tmp_path: Path) -> None:
+    np.arange(12_000.0).tofile(tmp_path / "rows")
+    mapped = np.memmap(tmp_path / "rows", np.float64, "r", shape=(12_000,))
+    assert np.array_equal(np.concatenate(across(Slices(mapped)).parts), np.arange(12_000.0))
+
+
+def test_a_block_that_cannot_be_mapped_leaves_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = Pool()
+    message = dumps(pool.share({"w": BIG}), pool.again)
+    pool.close()
+    before = descriptors()
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(12, "no memory")
+
+    monkeypatch.setattr(mmap, "mmap", full)
+    with pytest.raises(OSError, match="no memory"):
+        loads(*message)
+    with pytest.raises(OSError, match="no memory"):
+        pool.share({"w": BIG})
+    with pytest.raises(OSError, match="no memory"):
+        dumps([BIG])
+    monkeypatch.undo()
+    assert descriptors() == before - 1, "that of the message"
