@@ -155,6 +155,8 @@ class Delivery:
                 if hook is None:
                     continue
                 if hook.mode == "inline":
+                    if not self.inline.serves(subscription):
+                        continue
                     inline = True
                     if kind is BatchBegin or kind is BatchEnd:
                         inline_batch[kind] = True

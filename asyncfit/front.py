@@ -183,8 +183,12 @@ class Front:
     ) -> Fit:
         runner = _executor(executor)
         _check_options(lookahead=lookahead, bus=bus, run_id=run_id, drain_timeout=drain_timeout, grace=grace)
-        for subscription in [*subscriptions_of(callbacks), *(bus.subscriptions if bus is not None else ())]:
-            check_inline(subscription, remote=runner.remote)
+
+        def check_inlines() -> None:
+            for subscription in [*subscriptions_of(callbacks), *(bus.subscriptions if bus is not None else ())]:
+                check_inline(subscription, remote=runner.remote)
+
+        check_inlines()
         runner.check(trainable)
         schedule = _schedule(trainable)
         for callback in callbacks:
@@ -192,6 +196,7 @@ class Front:
                 raise InvalidInput(f"{callback.name or type(callback).__name__} cannot be used here: {schedule}")
 
         def begin() -> Run:
+            check_inlines()  # the bus may have got some more
             subscriptions = subscriptions_of(callbacks)
             if runner.remote:
                 subscriptions = [for_process(one) for one in subscriptions]

@@ -6,6 +6,7 @@ import contextvars
 import copy
 import dataclasses
 import logging
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -166,14 +167,30 @@ class Inline:
         self._owner = owner
         self._table = _Table([])
         self._known: dict[Subscription, _InlineSubscriber] = {}
+        self.remote = False
+        """Compute is in another process: what is subscribed from now on cannot go there any more."""
+        self._refused: weakref.WeakSet[Subscription] = weakref.WeakSet()
         self._parcelled: list[_InlineSubscriber] = []  # those whose copies are elsewhere
 
     def changed(self, subscriptions: list[Subscription]) -> None:
         """These have inline hooks now."""
         for subscription in subscriptions:
-            if subscription not in self._known:
+            if subscription in self._known or subscription in self._refused:
+                continue
+            if self.remote:
+                self._refused.add(subscription)
+                _logger.warning(
+                    "%s is inline, but compute of run %s is in a process of its own and has begun: it will not be "
+                    "called. Subscribe it without inline, or use executor='thread'",
+                    subscription.name, self.run_id,
+                )  # fmt: skip
+            else:
                 self._known[subscription] = _InlineSubscriber(subscription)
-        self._table = _Table([self._known[s] for s in subscriptions])
+        self._table = _Table([self._known[s] for s in subscriptions if s in self._known])
+
+    def serves(self, subscription: Subscription) -> bool:
+        """Whether its inline handlers are called."""
+        return subscription in self._known
 
     def call(self, kind: type[Event], now: float, values: Mapping[str, Any], replay: bool) -> Decision | None:
         handlers = self._table.handlers(kind)

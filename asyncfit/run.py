@@ -179,6 +179,7 @@ class Run:
             order.subscriptions,
             order.bus,
         )
+        self._delivery.inline.run_id, self._delivery.inline.remote = self.id, order.executor.remote
         self._ledger = Ledger(
             publish=self._published,
             ask=self._delivery.ask,
@@ -557,7 +558,7 @@ class Run:
                         await self._conduct(tasks, worker)
                     finally:
                         self._wake = wakeup.set
-                        await worker.aclose()
+                        await self._closed(worker)
                     await self._drain(tasks, wakeup)
                 self._background.close()
                 tasks.cancel_scope.cancel()
@@ -565,6 +566,14 @@ class Run:
             raise sole(group) from None
         finally:
             wakeup.close()
+
+    async def _closed(self, worker: Worker) -> None:
+        """Nothing of it is left when this returns, whatever interrupts it."""
+        while True:
+            try:
+                return await worker.aclose()
+            except (asyncio.CancelledError, KeyboardInterrupt) as error:
+                self._interrupted(error)
 
     async def _wait(self, wait: Callable[[], Awaitable[None]]) -> None:
         """Wait until woken, or until the time is up, and do what was asked for."""
@@ -632,7 +641,7 @@ class Run:
         self._epochs, self._steps, self._initial = work.epochs, work.data.steps(work.initial_epoch), work.initial_epoch
         work.interest = self._delivery.interest()
         work.inline = inline = self._delivery.inline
-        inline.trainable, inline.run_id = work.trainable, self.id
+        inline.trainable = work.trainable
         work.early = self._early
         self._worker = worker = place.start(work)
         self._wake = worker.wake

@@ -41,7 +41,7 @@ class Worker(Protocol):
         """The time for an orderly end is up: end it by force, if that can be done; `Ended` comes all the same."""
 
     async def aclose(self) -> None:
-        """After `Ended`, or to give up: nothing of it is left when this returns."""
+        """After `Ended`, or to give up: nothing of it is left when this returns. Called again if it is interrupted."""
 
 
 class Place(Protocol):

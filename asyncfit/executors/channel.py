@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import marshal
 import os
+import pickle
 import socket
 import struct
 from collections import deque
@@ -17,11 +18,12 @@ from typing import Any, NamedTuple
 
 from ..protocol import BatchBegun, BatchDone
 
-__all__ = ["Frame", "Kind", "Outbox", "Reader", "batches_from", "batches_to"]
+__all__ = ["Frame", "Kind", "Outbox", "Reader", "batches_from", "batches_to", "plain_from", "plain_to"]
 
 _HEADER = struct.Struct("<BBQ")
 _MOST = 250
 """Descriptors that may go with one frame; the kernel takes 253 at a time."""
+_OF_DONE = len(BatchDone._fields)
 
 
 class Kind:
@@ -32,7 +34,7 @@ class Kind:
     FREED = 3  # down: numbers of blocks that are no longer read here, as JSON
     BATCHES = 4  # up: BatchBegun and BatchDone, marshalled
     REPORT = 5  # up: any other report, pickled
-    PROGRESS = 6  # up: where compute is, as JSON
+    PROGRESS = 6  # up: where compute is, marshalled
     REFUSED = 7  # up: the work could not be taken up, and why, pickled
     TOLD = 8  # up: an inline handler failed and the run goes on, pickled
 
@@ -50,8 +52,8 @@ class Reader:
         self._bytes = bytearray()
         self._blocks: deque[int] = deque()
 
-    def receive(self, sock: socket.socket) -> bool:
-        """Take what there is, without waiting if `sock` does not wait; False at the end of the stream."""
+    def receive(self, sock: socket.socket) -> int:
+        """Take what there is, without waiting if `sock` does not wait; how many bytes, 0 at the end of the stream."""
         data, ancillary, flags, _ = sock.recvmsg(1 << 18, socket.CMSG_SPACE(4 * 253), socket.MSG_CMSG_CLOEXEC)
         for level, kind, payload in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -61,7 +63,7 @@ class Reader:
         if flags & socket.MSG_CTRUNC:
             raise OSError("this process has too many files open to take over another one")
         self._bytes += data
-        return bool(data)
+        return len(data)
 
     def frames(self) -> Iterator[Frame]:
         """The frames that are complete."""
@@ -125,11 +127,22 @@ class Outbox:
                 os.close(block)
 
 
+def plain_to(obj: Any, names: Iterable[object]) -> bytes:
+    """Tuples, lists and dicts of numbers for `plain_from`, and the names in it: fast, if these are text."""
+    if all(name.__class__ is str for name in names):  # else `marshal` may make bytes of them, and not say so
+        return b"m" + marshal.dumps(obj)
+    return b"p" + pickle.dumps(obj)
+
+
+def plain_from(data: bytes) -> Any:
+    return marshal.loads(memoryview(data)[1:]) if data[:1] == b"m" else pickle.loads(memoryview(data)[1:])
+
+
 def batches_to(reports: list[tuple[Any, ...]]) -> bytes:
     """Plain reports of batches, as tuples, for `batches_from`."""
-    return marshal.dumps(reports)
+    return plain_to(reports, (name for fields in reports if len(fields) == _OF_DONE for name in fields[6]))
 
 
 def batches_from(data: bytes) -> list[BatchBegun | BatchDone]:
     done, begun = BatchDone._make, BatchBegun._make
-    return [done(fields) if len(fields) == 10 else begun(fields) for fields in marshal.loads(data)]
+    return [done(fields) if len(fields) == _OF_DONE else begun(fields) for fields in plain_from(data)]

@@ -11,10 +11,12 @@ the other is gone. The parent keeps the newest state that nobody can undo, and p
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
+import selectors
 import signal
 import socket
 import subprocess
@@ -23,7 +25,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -49,8 +51,8 @@ from ..protocol import (
 )
 from ..signals import Signal
 from .base import Place, Wakeup, Worker, in_context
-from .channel import Frame, Kind, Outbox, Reader, batches_from
-from .memory import NotPortable, adopted, check_portable, dumps, loads
+from .channel import Frame, Kind, Outbox, Reader, batches_from, plain_from
+from .memory import NotPortable, SharedState, adopted, check_portable, dumps, loads, many_adopted
 
 __all__ = ["OwnProcess", "ProcessExecutor", "ProcessWorker"]
 
@@ -62,37 +64,51 @@ EXIT = 2.0
 
 _START = """
 import sys
-sys.path[:] = __import__("json").loads(sys.argv[2])
+sys.path[:] = eval(sys.argv[2])
 from asyncfit.executors.worker import main
 main(int(sys.argv[1]), int(sys.argv[3]), int(sys.argv[4]))
 """
 
 
 class _Process:
-    """A worker process: started, asked to end, killed, reaped. The constructor takes milliseconds: not on the loop."""
+    """A worker process: started, asked to end, killed, reaped. The constructor takes milliseconds: not on the loop.
+
+    Attributes:
+        ended: a descriptor that becomes readable when it has ended, -1 where the system has none. The socket may stay
+            open longer: what the process started in its turn may have inherited its end of it.
+
+    Raises:
+        WorkerLost: the system gives us no process, or no descriptors.
+    """
 
     def __init__(self, env: Mapping[str, str]) -> None:
-        self.socket, theirs = socket.socketpair()
-        line, self._line = os.pipe()  # its other end tells the kernel, if all else fails, that we are gone
-        try:
-            os.set_inheritable(theirs.fileno(), True)
-            self._process = subprocess.Popen(
-                [
-                    sys.executable, *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]
-                    "-c", _START, str(theirs.fileno()), json.dumps(sys.path), str(line), str(os.getpid()),
-                ],
-                pass_fds=[theirs.fileno(), line],
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, **env},
-                process_group=0,  # Ctrl-C is for us; the worker hears of it from the run
-            )  # fmt: skip
-        except BaseException:
-            self.close()
-            raise
-        finally:
-            theirs.close()
-            os.close(line)
+        self._line = self.ended = -1
+        with contextlib.ExitStack() as theirs:
+            try:
+                self.socket, other = socket.socketpair()
+                theirs.callback(other.close)
+                line, self._line = os.pipe()  # its other end tells the kernel, if all else fails, that we are gone
+                theirs.callback(os.close, line)
+                paths: list[Any] = sys.path
+                path = ascii([each for each in paths if isinstance(each, str)])  # imports ignore all others
+                self._process = subprocess.Popen(
+                    [
+                        sys.executable, *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]
+                        "-c", _START, str(other.fileno()), path, str(line), str(os.getpid()),
+                    ],
+                    pass_fds=[other.fileno(), line],
+                    stdin=subprocess.DEVNULL,
+                    env={**os.environ, **env},
+                    process_group=0,  # Ctrl-C is for us; the worker hears of it from the run
+                )  # fmt: skip
+            except BaseException as error:
+                self.close()
+                if isinstance(error, OSError):
+                    raise WorkerLost(f"no worker process could be started: {error}") from error
+                raise
         self.socket.setblocking(False)
+        with contextlib.suppress(AttributeError, OSError):
+            self.ended = os.pidfd_open(self._process.pid)
 
     @property
     def pid(self) -> int:
@@ -107,10 +123,15 @@ class _Process:
 
     def close(self) -> None:
         """Close our ends: it ends itself, if it lives."""
-        self.socket.close()
-        line, self._line = self._line, -1
-        if line >= 0:
-            os.close(line)
+        mine = getattr(self, "socket", None)
+        if mine is not None and mine.fileno() >= 0:
+            with contextlib.suppress(OSError):
+                mine.shutdown(socket.SHUT_RDWR)  # a process that we forked may have a copy of our end
+            mine.close()
+        for descriptor in (self._line, self.ended):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._line = self.ended = -1
 
     async def gone(self, seconds: float) -> int:
         """Wait until it has ended, kill it when the time is up, and reap it."""
@@ -124,9 +145,10 @@ class _Process:
             pause = min(2 * pause, 0.02)
         return status
 
-    async def aclose(self) -> None:
-        self.close()
-        await self.gone(EXIT)
+    def reap(self) -> None:
+        """Kill it if it lives, and see to it that nothing of it is left: takes milliseconds."""
+        self._process.kill()
+        self._process.wait()
 
 
 class _Waiting:
@@ -134,18 +156,33 @@ class _Waiting:
 
     def __init__(self, executor: ProcessExecutor, changed: Callable[[], None]) -> None:
         self.ready = False
+        self.refused = False
         self._executor = executor
-        self.changed = changed
+        self._changed = changed
 
     def grant(self) -> None:
         self.ready = True
-        self.changed()
+        self._changed()
+
+    def refuse(self) -> None:
+        """There will be no place: to whoever starts it says so."""
+        self.refused = True
+        self.grant()
 
     def start(self, work: Work) -> Worker:
-        return ProcessWorker(self._executor, work)
+        if self.refused:
+            raise NotStarted(_ENDED)
+        try:
+            return ProcessWorker(self._executor, work)
+        except BaseException:
+            self._executor._given_back(None)
+            raise
 
     def release(self) -> None:
         self._executor._leave(self)
+
+
+_ENDED = "the block of this ProcessExecutor has ended; make another one"
 
 
 class ProcessExecutor:
@@ -212,24 +249,36 @@ class ProcessExecutor:
     ) -> None:
         try:
             if error is None:
-                while self._taken or self._queue:
-                    await self._changed.wait()
+                await self._unused()
         finally:
-            self._state = "closed"
-            for worker in list(self._live):
+            with self._lock:
+                self._state = "closed"
+                live, queue = list(self._live), list(self._queue)
+                idle, self._idle = self._idle, []
+                self._queue.clear()
+            for waiting in queue:
+                waiting.refuse()
+            for worker in live:
                 worker.kill(WorkerLost("the worker process was ended: the block of its ProcessExecutor was left"))
+            for process in idle:
+                process.close()
             with anyio.CancelScope(shield=True):
-                while self._taken:
-                    await self._changed.wait()
-                await self._close_idle()
+                try:
+                    await self._unused()
+                    for process in idle:
+                        await process.gone(EXIT)
+                finally:
+                    for process in idle:
+                        process.reap()
 
-    async def _close_idle(self) -> None:
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for process in idle:
-            process.close()
-        for process in idle:
-            await process.gone(EXIT)
+    async def _unused(self) -> None:
+        """Wait until no run has a worker, or waits for one."""
+        while True:
+            changed = self._changed  # before the look: what changes after it sets this one
+            with self._lock:
+                if not self._taken and not self._queue:
+                    return
+            await changed.wait()
 
     # --- places --------------------------------------------------------------------------------------------------
 
@@ -256,7 +305,7 @@ class ProcessExecutor:
                 "a ProcessExecutor serves runs within its block: "
                 f"async with af.ProcessExecutor({self.workers}) as executor: … fit(…, executor=executor)"
                 if self._state == "new"
-                else "the block of this ProcessExecutor has ended; make another one"
+                else _ENDED
             )
         waiting = _Waiting(self, changed)
         with self._lock:
@@ -280,7 +329,7 @@ class ProcessExecutor:
                 self._queue.remove(waiting)
         if queued:
             self._tell()
-        else:
+        elif not waiting.refused:
             self._given_back(None)
 
     def _process(self) -> _Process:
@@ -306,7 +355,8 @@ class ProcessExecutor:
         return keep
 
     def _tell(self) -> None:
-        changed, self._changed = self._changed, Signal()
+        with self._lock:
+            changed, self._changed = self._changed, Signal()
         changed.set()
 
     def __repr__(self) -> str:
@@ -335,10 +385,11 @@ class ProcessWorker:
         self._executor = executor
         self._work = work
         self._wakeup = Wakeup()
-        self._selector: Any = None
+        self._selector: selectors.DefaultSelector | None = None
         self._process: _Process | None = None
         self._out, self._in = Outbox(), Reader()
         self._early: list[Command] = []  # until the process is there
+        self._era = 0
         self._holds: deque[tuple[State | None, int, int]] = deque()
         self._confirmed: tuple[State | None, int, int] = (None, 0, work.initial_epoch)
         self._freed: deque[int] = deque()
@@ -346,20 +397,26 @@ class ProcessWorker:
         self._why: WorkerLost | None = None  # it was killed
         self._error: BaseException | None = None  # why there is no compute
         self._made: tuple[_Process, bytes, list[int]] | BaseException | None = None
-        executor._live.add(self)
-        self._thread: threading.Thread | None = in_context(self._make, "asyncfit process")
+        self._closed = False
+        self._leaving: _Process | None = None  # what is still to be waited for in `aclose`
+        self._loading: tuple[Signal, list[BaseException]] | None = None
+        try:
+            self._thread = in_context(self._make, "asyncfit process")
+        except BaseException:
+            self._wakeup.close()
+            raise
+        with executor._lock:
+            executor._live.add(self)
 
     def _make(self) -> None:
-        """In a thread: get a process, and make one message of the work, all arrays included."""
-        process = None
+        """In a thread: make one message of the work, all arrays included, and get a process."""
+        blocks: list[int] = []
         try:
-            process = self._executor._process()
             data, blocks = dumps(_parcel(self._work, self._executor.factory))
-            self._made = process, data, blocks
+            self._made = self._executor._process(), data, blocks
         except BaseException as error:
-            if process is not None:
-                process.close()
-                process.kill()
+            for block in blocks:
+                os.close(block)
             self._made = error
         self._wakeup.set()
 
@@ -378,24 +435,32 @@ class ProcessWorker:
         elif self._process is None:
             self._early.append(command)
         else:
-            self._put_command(command)
-            self._flush()
+            with self._unless_broken():
+                self._put_command(command)
+                self._flush()
 
     async def wait(self) -> None:
-        if self._selector is None:
+        if self._gone:
+            if self._error is None and not self._ended:
+                await self._lost()
+            else:
+                await self._wakeup.wait()
+        elif self._selector is None:
             await self._wakeup.wait()
             self._adopt()
-            return
-        await anyio.wait_readable(self._selector.fileno())
-        for key, _ in self._selector.select(0):
-            if key.fileobj is self._wakeup:
-                self._wakeup.clear()
-        if not self._gone:
-            self._receive()
-        if self._gone and self._error is None and not self._ended:
-            await self._lost()
-        if not self._gone:
-            self._flush()
+        else:
+            await anyio.wait_readable(self._selector.fileno())
+            dead = False
+            for key, _ in self._selector.select(0):
+                if key.fileobj is self._wakeup:
+                    self._wakeup.clear()
+                elif self._process is not None:
+                    dead = dead or key.fileobj == self._process.ended
+            with self._unless_broken():
+                if self._receive() and dead:  # whatever else holds the socket open
+                    self._gone = True
+                if not self._gone:
+                    self._flush()
 
     def wake(self) -> None:
         self._wakeup.set()
@@ -412,52 +477,62 @@ class ProcessWorker:
         self._wakeup.set()
 
     async def aclose(self) -> None:
-        executor, process = self._executor, None
+        while self._made is None:  # the thread is at it
+            await self._wakeup.wait()
+        if not self._closed:
+            self._closed = True
+            self._close(self._made)
+        if self._leaving is not None:
+            await self._leaving.gone(EXIT)
+            self._leaving = None
+        await self._put_back()
+
+    def _close(self, made: tuple[_Process, bytes, list[int]] | BaseException) -> None:
+        process, healthy = self._process, self._ended and not self._gone
         try:
-            while self._made is None:  # the thread is at it
-                await self._wakeup.wait()
-            if self._thread is not None:
-                self._thread.join()
-            if self._process is None and not isinstance(self._made, BaseException):
-                process, _, blocks = self._made
+            self._thread.join()  # its last steps
+            if process is None and not isinstance(made, BaseException):
+                process, _, blocks = made
                 for block in blocks:
                     os.close(block)
-            process = process or self._process
-            if process is not None and not (self._ended and not self._gone):
-                process.kill()
             if self._selector is not None:
                 self._selector.close()
             self._wakeup.close()
             self._out.close()
             self._in.close()
         finally:
-            executor._live.discard(self)
-            healthy = process is not None and self._ended and not self._gone
-            if not executor._given_back(process if healthy else None) and process is not None:
-                await process.aclose()
-        await self._put_back()
+            with self._executor._lock:
+                self._executor._live.discard(self)
+            if not self._executor._given_back(process if healthy else None) and process is not None:
+                if not healthy:
+                    process.kill()
+                process.close()
+                self._leaving = process
 
     async def _put_back(self) -> None:
         """Let the model here have the newest state that nobody can undo. Loading may take long: in a thread."""
-        state, self._confirmed = self._confirmed[0], (None, 0, 0)
-        self._holds.clear()
-        self.reports.clear()
-        if state is None:
-            return
-        failed: list[BaseException] = []
-        done = Signal()
+        if self._loading is None:
+            state, self._confirmed = self._confirmed[0], (None, 0, 0)
+            self._holds.clear()
+            self.reports.clear()
+            self._loading = done, failed = Signal(), list[BaseException]()
 
-        def load() -> None:
+            def load() -> None:
+                try:
+                    if state is not None:
+                        self._work.trainable.load_state(state)
+                except BaseException as error:
+                    failed.append(error)
+                finally:
+                    done.set()
+
             try:
-                self._work.trainable.load_state(state)
-            except BaseException as error:
-                failed.append(error)
-            finally:
-                done.set()
-
-        thread = in_context(load, "asyncfit state")
+                self._thread = in_context(load, "asyncfit state")
+            except RuntimeError:  # the system gives us no thread
+                load()
+        done, failed = self._loading
         await done.wait()
-        thread.join()  # its last steps
+        self._thread.join()  # its last steps
         if failed:
             raise failed[0]
 
@@ -471,19 +546,34 @@ class ProcessWorker:
         if isinstance(made, BaseException):
             self._fail(made)
             return
-        import selectors
-
         self._process, data, blocks = made
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._process.socket, selectors.EVENT_READ)
-        self._selector.register(self._wakeup, selectors.EVENT_READ)
-        self._out.put(Kind.RUN, data, blocks)
-        for command in self._early:
-            self._put_command(command)
-        self._early.clear()
         if self._killed:
             self._process.kill()
-        self._flush()
+        with self._unless_broken():
+            self._out.put(Kind.RUN, data, blocks)
+            self._selector = selectors.DefaultSelector()
+            for each in (self._process.socket, self._wakeup, self._process.ended):
+                if each != -1:
+                    self._selector.register(each, selectors.EVENT_READ)
+            for command in self._early:
+                self._put_command(command)
+            self._early.clear()
+            self._flush()
+
+    @contextlib.contextmanager
+    def _unless_broken(self) -> Iterator[None]:
+        """What goes wrong on the way to the process or from it, descriptors that ran out, say, is the end of it."""
+        try:
+            yield
+        except BaseException as error:
+            assert self._process is not None
+            self._process.kill()
+            if self._ended or self._error is not None:
+                self._gone = True
+            else:
+                self._fail(error)
+            if not isinstance(error, Exception):
+                raise
 
     def _put_command(self, command: Command) -> None:
         data, blocks = dumps(command)
@@ -491,12 +581,13 @@ class ProcessWorker:
 
     def _flush(self) -> None:
         assert self._process is not None
+        assert self._selector is not None
         if self._freed:
             numbers = [self._freed.popleft() for _ in range(len(self._freed))]
             self._out.put(Kind.FREED, json.dumps(numbers).encode())
         try:
             done = self._out.flush(self._process.socket)
-        except OSError:  # it is gone: the end of what it sent tells the rest
+        except ConnectionError:  # it is gone: the end of what it sent tells the rest
             self._out.close()
             done = True
         events = 1 if done else 3
@@ -505,34 +596,36 @@ class ProcessWorker:
 
     # --- receiving -----------------------------------------------------------------------------------------------
 
-    def _receive(self) -> None:
+    def _receive(self) -> bool:
+        """Take what came; whether that was all for now."""
         assert self._process is not None
         taken = 0
-        while taken < READ_AT_ONCE:
+        while taken < READ_AT_ONCE and not self._gone:
             try:
-                if not self._in.receive(self._process.socket):
-                    self._gone = True
-                    break
+                received = self._in.receive(self._process.socket)
             except BlockingIOError:
-                break
+                return True
             except ConnectionError:
+                received = 0
+            if not received:
                 self._gone = True
-                break
+            taken += received
             for frame in self._in.frames():
-                taken += len(frame.data)
                 self._take(frame)
+        return self._gone
 
     def _take(self, frame: Frame) -> None:
         kind, data, blocks = frame
         if kind == Kind.BATCHES:
             self.reports.extend(batches_from(data))
         elif kind == Kind.PROGRESS:
-            self._take_progress(*json.loads(data))
+            self._take_progress(*plain_from(data))
         else:
             told = loads(data, blocks, self._adopted)
             if kind == Kind.REPORT:
-                self._note(told)
-                self.reports.append(told)
+                if many_adopted():
+                    told = _copied(told)
+                self.reports.append(self._noted(told))
             elif kind == Kind.REFUSED:
                 self._fail(told)
             elif self._work.inline is not None:
@@ -556,11 +649,17 @@ class ProcessWorker:
 
     # --- the newest state that nobody can undo -------------------------------------------------------------------
 
-    def _note(self, report: Any) -> None:
+    def _noted(self, report: Any) -> Any:
+        """What the ledger is to hear."""
         kind = report.__class__
         if kind is Ended:
             self._ended = True
+            if report.state is None:  # what it came to on the way is of no use
+                state, step, epoch = self._confirmed
+                return report._replace(state=state, step=step, epoch=epoch)
             self._confirmed = (report.state, report.step, report.epoch)
+        elif report.era != self._era:  # of work that has been undone
+            pass
         elif kind is EpochDone or kind is ValidationBegun or kind is TrainBegun:
             self._begun = True
             if report.held:
@@ -574,6 +673,7 @@ class ProcessWorker:
                 self._confirmed = (report.state, report.step, report.epoch)
         elif (kind is BatchDone or kind is BatchBegun) and report.held:
             self._holds.append((None, 0, 0))
+        return report
 
     def _reopened(self, report: Any) -> bool:
         """Whether the boundary of this EpochDone was opened by its ValidationBegun, with the same hold."""
@@ -591,6 +691,7 @@ class ProcessWorker:
             return
         state, step, epoch = self._holds.popleft()
         if command.change is not None:
+            self._era += 1
             self._holds.clear()  # undone; the changed state is on its way
         elif state is not None:
             self._confirmed = (state, step, epoch)
@@ -600,7 +701,6 @@ class ProcessWorker:
     async def _lost(self) -> None:
         assert self._process is not None
         status = await self._process.gone(0.5)
-        self._selector.unregister(self._process.socket)
         if self._killed and self._why is None:
             self._error = WorkerLost("the worker process was ended by force: it took longer than the grace time")
             self._answer_end(quiet=True)
@@ -651,6 +751,15 @@ class ProcessWorker:
         error = None if quiet else self._error
         self.reports.append(Ended(0, time.time(), step, epoch, state, error))
         self._wakeup.set()
+
+
+def _copied(report: Any) -> Any:
+    """The report with a copy of the state that it brings."""
+    for name in ("snapshot", "state"):
+        state = getattr(report, name, None)
+        if isinstance(state, SharedState):
+            report = report._replace(**{name: copy_state(state)})
+    return report
 
 
 # --- what is handed over ---------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from ..compute import Compute, Work
 from ..errors import AsyncFitError
 from ..machine import blas
 from ..protocol import BatchBegun, BatchDone, Ended, Failed, Report
-from .channel import Frame, Kind, Outbox, Reader, batches_to
+from .channel import Frame, Kind, Outbox, Reader, batches_to, plain_to
 from .memory import Pool, dumps, loads
 from .thread import GATHER
 
@@ -47,6 +47,8 @@ def main(connection: int, line: int, parent: int) -> None:
         parent: its process number.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the parent
+    for mine in (connection, line):
+        os.set_inheritable(mine, False)
     _die_with(line)
     Server(socket.socket(fileno=connection), parent).serve()
 
@@ -87,7 +89,7 @@ class Server:
     # --- the main thread ---------------------------------------------------------------------------------------------
 
     def _serve_run(self, frame: Frame, inbox: deque[Any], pool: Pool) -> None:
-        self._pool = pool
+        self._pool, self._told = pool, None
         try:
             work: Work = loads(frame.data, frame.blocks)
             work.copy = pool.share
@@ -110,7 +112,7 @@ class Server:
                         self._commanded.clear()
         except BaseException as error:  # not of a batch: those are reports
             at = compute.progress
-            self._put(Kind.REPORT, Ended(0, time.time(), at.step, at.epoch, None, _portable(error)))
+            self._report(Ended(0, time.time(), at.step, at.epoch, None, error))
         finally:
             self._flush()
             self._compute = None
@@ -151,7 +153,7 @@ class Server:
                 told = (at.epoch, at.batch, at.step, dict(at.sums), dict(at.counts), figures)
                 if told != self._told:
                     self._told = told
-                    self._out.put(Kind.PROGRESS, json.dumps(told).encode())
+                    self._out.put(Kind.PROGRESS, plain_to(told, at.sums))
             self._sent = time.time()
             self._send()
 
@@ -164,6 +166,7 @@ class Server:
     # --- the reading thread ------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
+        code = 0
         try:
             poll = select.poll()
             poll.register(self._socket, select.POLLIN)
@@ -184,9 +187,12 @@ class Server:
         except ConnectionError:
             pass
         except BaseException:
+            code = 1
             traceback.print_exc()
-        sys.stdout.flush()
-        os._exit(0)  # the parent is gone, or has no more use for it
+        try:
+            sys.stdout.flush()
+        finally:  # the parent is gone, or has no more use for it; perhaps nobody reads what is printed either
+            os._exit(code)
 
     def _take(self, frame: Frame) -> None:
         if frame.kind == Kind.RUN:

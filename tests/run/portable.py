@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -108,3 +109,62 @@ def broken() -> Linear:
 
 def path_of_main() -> str:
     return str(getattr(sys.modules["__main__"], "__file__", None))
+
+
+class Names(Linear):
+    """Gives one more figure, under a name of its own."""
+
+    def __init__(self, name: Any) -> None:
+        super().__init__()
+        self.name = name
+
+    def train_batch(self, x: Any, y: Any, sample_weight: Any = None) -> Mapping[str, float]:
+        return {**super().train_batch(x, y, sample_weight), self.name: 1.5}
+
+
+class CannotGoBack(Watched):
+    """Its state can be loaded where it was made alone."""
+
+    def __init__(self, folder: str | Path) -> None:
+        super().__init__(folder)
+        self.home = os.getpid()
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        if os.getpid() != self.home:
+            raise OSError("cannot go back")
+        super().load_state(state)
+
+
+class PickledOnce(Linear):
+    """Its pickling raises from the second time on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pickled = 0
+
+    def __reduce__(self) -> Any:
+        self.pickled += 1
+        if self.pickled > 1:
+            raise RuntimeError("not this time")
+        return Linear, ()
+
+
+def forked(seconds: float) -> int:
+    """A copy of this process, which lives for so long."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # there are threads
+        child = os.fork()
+    if not child:
+        time.sleep(seconds)
+        os._exit(0)
+    return child
+
+
+class Forks(Linear):
+    """Dies while a process that it started still lives."""
+
+    def train_batch(self, x: Any, y: Any, sample_weight: Any = None) -> Mapping[str, float]:
+        if self.batches == 4:
+            forked(15)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().train_batch(x, y, sample_weight)

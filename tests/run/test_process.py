@@ -20,10 +20,11 @@ import pytest
 
 import asyncfit as af
 from asyncfit import layers
+from asyncfit.executors import process
 from asyncfit.executors.memory import SharedState
 
 from .helpers import Linear, X, Y, kinds, nothing_left, until, whole
-from .portable import Halve, RaisesUnusual, Stumbles, Watched
+from .portable import CannotGoBack, Halve, Names, PickledOnce, RaisesUnusual, Stumbles, Watched, forked
 from .test_bits import Case, made, trained
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
@@ -117,6 +118,47 @@ async def test_large_states_come_in_memory_of_their_own_and_go_back(tmp_path: Pa
         gc.collect()
 
 
+async def test_hundreds_of_snapshots_may_be_kept(tmp_path: Path) -> None:
+    class Keeps(af.Callback):
+        kept: list[af.Snapshot]
+
+        async def on_train_begin(self, event: af.TrainBegin) -> None:
+            self.kept = []
+
+        async def on_epoch_end(self, event: af.EpochEnd) -> None:
+            self.kept.append(event.model)
+            if event.epoch == 100:
+                event.set_weights(event.model if event.epoch % 2 else self.kept[90])
+
+    keeps, before = Keeps(), len(os.listdir("/proc/self/fd"))
+    with no_process_left():
+        async with fit(Watched(tmp_path, floats=4000), epochs=200, callbacks=keeps, lookahead=1) as run:
+            await until(lambda: run.outcome)
+            assert len(os.listdir("/proc/self/fd")) - before < 100
+        steps = [snapshot.state()["ballast"][7] for snapshot in keeps.kept]
+        assert steps == [3 * (n + 1 if n <= 100 else n - 9) for n in range(200)]
+        keeps.kept.clear()
+
+
+async def test_a_process_that_we_forked_delays_nothing() -> None:
+    """It has a copy of our end of the socket, so the worker sees no end of it by itself."""
+
+    class Forks(af.Callback):
+        async def on_train_begin(self, event: af.TrainBegin) -> None:
+            self.child = forked(60)
+
+        async def on_train_end(self, event: af.TrainEnd) -> None:
+            self.ended = time.monotonic()
+
+    forks = Forks()
+    try:
+        await fit(Linear(), callbacks=forks)
+        assert time.monotonic() - forks.ended < process.EXIT
+    finally:
+        os.kill(forks.child, signal.SIGKILL)
+        os.waitpid(forks.child, 0)  # noqa: ASYNC222  # it is dead
+
+
 async def test_predictions_and_snapshots_beside_it(tmp_path: Path) -> None:
     model = made()
     x = np.zeros((90, 6), np.float32)
@@ -175,6 +217,85 @@ async def test_an_exception_that_cannot_travel_comes_in_words() -> None:
         await fit(RaisesUnusual(), epochs=4)
 
 
+async def test_an_array_of_a_snapshot_stays_what_it_was(tmp_path: Path) -> None:
+    """Though the snapshot is dropped, and memory goes round."""
+
+    class Keeps(af.Callback):
+        kept: list[Any]
+
+        async def on_train_begin(self, event: af.TrainBegin) -> None:
+            self.kept = []
+
+        async def on_epoch_end(self, event: af.EpochEnd) -> None:
+            self.kept.append(event.model.state()["ballast"][5:])
+
+    keeps = Keeps()
+    with no_process_left():
+        await fit(Watched(tmp_path, floats=20_000), epochs=9, callbacks=keeps, lookahead=2)
+        assert [array[0] for array in keeps.kept] == [array[-1] for array in keeps.kept] == list(range(3, 30, 3))
+        keeps.kept.clear()
+
+
+async def test_figures_may_have_names_of_any_kind() -> None:
+    for name in (np.str_("accuracy"), ("accuracy", 1), 7):
+        logs = []
+        for executor in ("thread", "process"):
+            bus, events = listening(af.BatchEnd, af.EpochEnd)
+            with no_process_left():
+                await fit(Names(name), epochs=2, executor=executor, bus=bus)
+            logs.append([(event.type, dict(event.logs)) for event in events])  # type: ignore[attr-defined]
+        assert logs[0] == logs[1]
+        assert logs[0][0][1][name] == 1.5
+
+
+async def test_compute_that_ends_with_an_error_leaves_nothing_for_the_next_run(tmp_path: Path) -> None:
+    """A run's reports all come before its last one, and a model that cannot go back has its newest whole state."""
+
+    class Decides(af.Callback):
+        async def on_epoch_end(self, event: af.EpochEnd) -> None:
+            if event.epoch == 2:
+                await until((tmp_path / "batch-10").exists)
+                event.set_learning_rate(0.5)
+
+    (tmp_path / "raise-batch-10").touch()
+    model, (bus, events) = CannotGoBack(tmp_path), listening()
+    with no_process_left():
+        async with af.ProcessExecutor() as executor:
+            with pytest.raises(OSError, match="cannot go back"):
+                await fit(model, epochs=9, callbacks=Decides(), executor=executor, bus=bus, lookahead=3)
+            whole(events)
+            end = events[-1]
+            assert isinstance(end, af.TrainEnd)
+            assert model.batches == end.step
+            bus, events = listening()
+            async with fit(Linear(), epochs=1, executor=executor, bus=bus) as run:
+                pass
+            whole(events)
+            assert run.progress.step == 3
+
+
+async def test_a_run_in_a_worker_that_was_used_tells_its_progress() -> None:
+    async with af.ProcessExecutor() as executor:
+        for _ in range(3):
+            async with fit(Linear(), epochs=1, executor=executor, steps_per_epoch=1) as run:
+                pass
+            assert run.progress.step == 1
+
+
+async def test_waiting_for_the_last_handlers_costs_nothing(tmp_path: Path) -> None:
+    class Dawdles(af.Callback):
+        async def on_train_end(self, event: af.TrainEnd) -> None:
+            os.kill(next(iter(children() - before)), signal.SIGKILL)
+            began = time.process_time()
+            await anyio.sleep(0.3)
+            self.used = time.process_time() - began
+
+    before, dawdles = children(), Dawdles()
+    with no_process_left():
+        assert (await fit(Linear(), callbacks=dawdles)).outcome == "completed"
+    assert dawdles.used < 0.2
+
+
 # --- what may go there -----------------------------------------------------------------------------------------------
 
 
@@ -197,6 +318,27 @@ async def test_what_cannot_go_there_is_refused_when_fit_is_called() -> None:
 
     with pytest.raises(af.InvalidInput, match=r"Looks\.on_batch_end is inline"):
         fit(Linear(), callbacks=Looks())
+
+
+async def test_inline_handlers_that_come_later_are_refused_or_named(caplog: pytest.LogCaptureFixture) -> None:
+    bus, seen = af.EventBus(), list[af.Event]()
+    late = fit(Linear(), bus=bus)
+    handler = bus.subscribe(af.BatchEnd, seen.append, inline=True)
+    with pytest.raises(af.InvalidInput, match="process of its own"):
+        await late
+    handler.cancel()
+    async with fit(Linear(), epochs=10**6, bus=bus, lookahead=1) as run:
+        await until(lambda: run.progress.step > 3)
+        for _ in range(2):
+            bus.subscribe(af.BatchEnd, seen.append, inline=True)
+        bus.subscribe(af.EpochEnd, print, thread=True).cancel()
+        step = run.progress.step
+        await until(lambda: run.progress.step > step)
+        run.stop()
+    assert not seen
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 2
+    assert all("is inline" in text and "will not be called" in text for text in told)
 
 
 @pytest.mark.parametrize("given", ["linear", "a.b:", "a.b:c d", "__main__:made", 3, ":made"])
@@ -323,6 +465,49 @@ async def test_leaving_a_pool_with_an_error_ends_its_runs(tmp_path: Path) -> Non
                     raise ZeroDivisionError
             with pytest.raises(af.WorkerLost, match="block of its ProcessExecutor was left"):
                 await run.wait()
+
+
+async def test_leaving_a_pool_with_an_error_refuses_the_runs_that_wait(tmp_path: Path) -> None:
+    (tmp_path / "wait-batch-0").touch()
+    with no_process_left():
+        async with anyio.create_task_group() as group:
+            with pytest.raises(ZeroDivisionError):  # noqa: PT012
+                async with af.ProcessExecutor() as executor:
+                    run = await fit(Watched(tmp_path), executor=executor).start(group)
+                    await until((tmp_path / "batch-0").exists)
+                    waiting = await fit(Linear(), executor=executor, epochs=10**6).start(group)
+                    await until(lambda: "1 runs wait" in repr(executor))
+                    raise ZeroDivisionError
+            with pytest.raises(af.WorkerLost):
+                await run.wait()
+            with pytest.raises(af.NotStarted, match="has ended"):
+                await waiting.wait()
+
+
+async def test_a_run_that_cannot_begin_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_thread(*_: Any) -> Any:
+        raise RuntimeError("can't start new thread")
+
+    with no_process_left():
+        async with af.ProcessExecutor() as executor:
+            with monkeypatch.context() as patched:
+                patched.setattr(process, "in_context", no_thread)
+                with pytest.raises(RuntimeError, match="new thread"):
+                    await fit(Linear(), executor=executor)
+            assert (await fit(Linear(), executor=executor)).outcome == "completed"
+
+
+async def test_without_a_process_or_a_message_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: Any, **__: Any) -> Any:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    for module, name in ((subprocess, "Popen"), (os, "pipe")):
+        with no_process_left(), monkeypatch.context() as patched:
+            patched.setattr(module, name, none)
+            with pytest.raises(af.WorkerLost, match=r"no worker process could be started.*temporarily unavailable"):
+                await fit(Linear())
+    with no_process_left(), pytest.raises(RuntimeError, match="not this time"):
+        await fit(PickledOnce())
 
 
 async def test_an_idle_worker_that_died_is_replaced() -> None:

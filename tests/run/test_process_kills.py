@@ -21,7 +21,7 @@ import asyncfit as af
 from asyncfit import layers
 
 from .helpers import kinds, until, whole
-from .portable import Watched
+from .portable import Forks, Watched
 from .test_process import children, fit, listening, no_process_left
 
 KILLS = int(os.environ.get("ASYNCFIT_KILLS", "3"))
@@ -187,6 +187,34 @@ async def test_gates_that_are_out_when_it_dies_are_let_go(tmp_path: Path) -> Non
     with no_process_left(), anyio.fail_after(10), pytest.raises(af.WorkerLost):
         await fit(Watched(tmp_path), epochs=4, bus=bus, callbacks=Holds(), grace=0.1)
     whole(events)
+
+
+async def test_what_was_undone_is_not_what_is_left(tmp_path: Path) -> None:
+    """Reports of work ahead that were under way when it was undone are of no account."""
+
+    class Decides(af.Callback):
+        async def on_epoch_end(self, event: af.EpochEnd) -> None:
+            if event.epoch == 0:
+                while not (tmp_path / "batch-11").exists():  # nobody is to hear of it meanwhile
+                    time.sleep(0.002)  # noqa: ASYNC251
+                event.set_learning_rate(0.5)
+            if event.epoch == 5:
+                os.kill(next(iter(children() - before)), signal.SIGKILL)
+                await anyio.sleep_forever()
+
+    before, model = children(), Watched(tmp_path)
+    bus, events = listening()
+    with no_process_left(), pytest.raises(af.WorkerLost):
+        await fit(model, epochs=60, callbacks=Decides(), lookahead=3, grace=0.1, bus=bus)
+    end = events[-1]
+    assert isinstance(end, af.TrainEnd)
+    assert end.step == model.batches == 15, "the end of epoch 4"
+    assert model.learning_rate == 0.5
+
+
+async def test_killed_while_a_process_of_its_own_lives_on() -> None:
+    with no_process_left(), anyio.fail_after(10), pytest.raises(af.WorkerLost, match="signal 9"):
+        await fit(Forks(), epochs=4)
 
 
 async def test_others_of_a_pool_go_on(tmp_path: Path) -> None:
