@@ -36,7 +36,7 @@ from .bus import EventBus
 from .compute import Work
 from .control import LateControl, Owner, checked_event, checked_rate, checked_reason
 from .delivery import Delivery
-from .errors import DetachedEvent, InvalidInput, RunCancelled
+from .errors import DetachedEvent, GateReleased, InvalidInput, RunCancelled
 from .events import Event, Outcome
 from .executors.base import Executor, Place, Wakeup, Worker, in_context
 from .history import History, Progress
@@ -460,8 +460,11 @@ class Run:
     def _also_failed(self, error: BaseException) -> None:
         if any(error is known for known in (self._ledger.error, *self.errors)):
             return
+        ending = self._ledger.outcome in ("cancelled", "failed")
+        if ending and isinstance(error, GateReleased):  # its gate was abandoned: nothing is wrong with the handler
+            return
         self.errors.append(error)
-        if self._ledger.outcome in ("cancelled", "failed"):  # reported, never raised
+        if ending:  # reported, never raised
             _logger.error("run %s: a handler failed while the run was ending", self.id, exc_info=error)
 
     def _cancel(self, reason: str, error: BaseException | None, *, outcome: Outcome = "cancelled") -> bool:

@@ -682,3 +682,28 @@ async def test_compute_works_ahead_of_a_gate() -> None:
         # the boundary after TrainBegin is lock-step only if TrainBegin is gated, which it is not here
         await fit(model, epochs=4, lookahead=lookahead, bus=bus_with((af.EpochEnd, hold, GATE)))
         assert reached == [ahead]
+
+
+@pytest.mark.anyio
+async def test_a_gate_that_is_abandoned_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """A run that is cancelled amid its gates: what they, and those behind them, ask for comes too late."""
+    handled: list[str] = []
+
+    class Decides(af.Callback):
+        def __init__(self, name: str, order: int) -> None:
+            self.name, self.order = name, order
+
+        async def on_epoch_end(self, event: af.EpochEnd) -> None:
+            handled.append(self.name or "")
+            if self.order == 0:
+                run.cancel()
+                while run._ledger.outcome is None:
+                    await anyio.lowlevel.checkpoint()
+            event.restore_at_end(event.model)
+
+    with pytest.raises(af.RunCancelled):
+        async with fit(epochs=3, callbacks=[Decides("first", 0), Decides("behind", 100)]) as run:
+            pass
+    assert handled == ["first", "behind"]
+    assert run.errors == []
+    assert not caplog.records
