@@ -44,7 +44,7 @@ from .ledger import Ledger
 from .mailbox import Mailbox, handling
 from .notebook import run_html, show
 from .protocol import Command, Decision, Ended, Lost, Pause, Report, State, StopAsked, Update
-from .roster import Entry, guarded, roster
+from .roster import Entry, guarded, line, roster
 from .signals import Signal
 from .snapshot import Snapshot, StateReader
 from .streams import EventStream, stream_subscription
@@ -393,12 +393,12 @@ class Run:
         self._delivery.unsubscribed(subscription)
 
     def __repr__(self) -> str:
-        return guarded(f"Run {self.id}", lambda: self._shown(self._delivery.entries()))
+        return guarded(f"Run {line(self.id)}", lambda: self._shown(self._delivery.entries()))
 
     def _shown(self, entries: list[Entry]) -> str:
         there = sum(not entry.gone for entry in entries)
         many = f"{there} subscriber{'s' if there != 1 else ''}"
-        return roster(f"Run {self.id}: {self._state()}, {many}", entries)
+        return roster(f"Run {line(self.id)}: {self._state()}, {many}", entries)
 
     def _ipython_display_(self) -> None:
         """In a notebook: a small table, live until the run has ended."""

@@ -127,6 +127,14 @@ def test_names_stay_in_their_line() -> None:
     assert line("abc", 2) == "a…"
 
 
+@pytest.mark.anyio
+async def test_so_does_a_run_s_id() -> None:
+    async with fit(run_id="two\nlines\x1b[31m" + "x" * 1000) as run:
+        assert "\x1b" not in repr(run)
+    assert len(repr(run).splitlines()[0]) < 100
+    assert repr(run).startswith("<Run two lines ")
+
+
 def test_what_breaks_in_users_code_breaks_no_repr() -> None:
     class Broken:
         def __call__(self, event: object) -> bool:
