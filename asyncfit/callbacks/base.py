@@ -93,8 +93,11 @@ class StatefulCallback(ShippedCallback):
         """Go on, in the next run, where `state_dict` was called.
 
         Raises:
-            InvalidInput: it has an entry that is unknown here.
+            InvalidInput: it is no such mapping, or has an entry that is unknown here.
         """
+        given: Any = state
+        if not isinstance(given, Mapping):
+            raise InvalidInput(f"{self.label}.load_state_dict takes what state_dict gave, not {given!r}")
         for key in state:
             if key not in self.keeps:
                 raise InvalidInput(f"{self.label}.load_state_dict: {unknown('entry', key, self.keeps)}")

@@ -147,6 +147,8 @@ def test_it_starts_afresh_unless_a_state_was_loaded() -> None:
     assert other.state_dict() == {"best": 5.0, "count": 1}, "and one that does not"
     with pytest.raises(af.InvalidInput, match=r"unknown entry 'bset'; did you mean 'best'\?"):
         other.load_state_dict({"bset": 1})
+    with pytest.raises(af.InvalidInput, match=r"takes what state_dict gave, not \[\]"):
+        other.load_state_dict([])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
