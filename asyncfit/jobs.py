@@ -12,7 +12,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -110,6 +110,16 @@ class Job(Coroutine[Any, Any, T_co]):
         if name.startswith("_"):
             raise AttributeError(name)
         raise AttributeError(f"{self._what} has to be awaited first: `(await {self._what}).{name}`")
+
+    def _unawaited(self, *_: Any, **__: Any) -> NoReturn:
+        """Whoever takes it for its result has forgotten something."""
+        raise TypeError(f"{self._what} has to be awaited first: `await {self._what}`, or .blocking() in a plain script")
+
+    if not TYPE_CHECKING:  # for a type checker it is what a coroutine is
+        __getitem__ = __iter__ = __len__ = __contains__ = __array__ = _unawaited
+        __int__ = __float__ = __index__ = __round__ = _unawaited
+        __lt__ = __le__ = __gt__ = __ge__ = _unawaited
+        __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _unawaited
 
     def __del__(self) -> None:
         if getattr(self, "_make", None) is not None:

@@ -38,12 +38,13 @@ from .control import LateControl, Owner, checked_event, checked_rate, checked_re
 from .delivery import Delivery
 from .errors import DetachedEvent, GateReleased, InvalidInput, RunCancelled
 from .events import Event, Outcome
-from .executors.base import Executor, Place, Wakeup, Worker, in_context
+from .executors.base import AtOnce, Executor, Place, Wakeup, Worker, in_context
+from .executors.thread import ThreadWorker
 from .history import History, Progress
 from .ledger import Ledger
 from .mailbox import Mailbox, handling
 from .notebook import run_html, show
-from .protocol import Command, Decision, Ended, Lost, Pause, Report, State, StopAsked, Update
+from .protocol import Command, Decision, Ended, Lost, Pause, Report, State, Stop, StopAsked, Update
 from .roster import Entry, guarded, line, roster
 from .signals import Signal
 from .snapshot import Snapshot, StateReader
@@ -135,6 +136,7 @@ class Run:
         self._epochs = self._steps = self._initial = 0
         self._began: float | None = None
         self._paused = False
+        self._waits = False  # for a place in the executor
         self._done = Signal()
         self._over = False
         self._until = math.inf  # when nobody is waited for any longer
@@ -416,7 +418,7 @@ class Run:
         if self._over:
             return f"{self.outcome or 'not begun'} at step {self._ledger.step}"
         if self._worker is None:
-            return "starting"
+            return "waits for a worker" if self._waits else "starting"
         at = self._worker.progress
         return f"{'paused, ' if self._paused else ''}epoch {at.epoch + 1}/{self._epochs}, step {at.step}"
 
@@ -633,8 +635,18 @@ class Run:
     async def _placed(self, wakeup: Wakeup) -> Place | None:
         """A place in the executor, however long that takes; None if the run was given up meanwhile."""
         place = self._order.executor.place(wakeup.set)
-        while not place.ready and self._given_up is None:
-            await self._wait(wakeup.wait)
+        try:
+            while not place.ready:
+                self._waits = True
+                await self._wait(wakeup.wait)
+                if self._given_up is not None:
+                    place.release()
+                    return None
+                if any(isinstance(command, Stop) for command in self._early):
+                    place.release()  # nothing will be computed: whoever stops it need not wait for others
+                    return AtOnce(ThreadWorker)
+        finally:
+            self._waits = False
         if self._given_up is None:
             return place
         place.release()

@@ -108,7 +108,8 @@ class Trainer(Front):
         """Train on `x` and `y`, as `Sequential.fit`; the rows are handed over as they are given.
 
         `y` may be left out, and is None in `train_batch` then. `seed` decides the order of the rows; left out, one is
-        drawn when the Trainer is made.
+        drawn when the Trainer is made. `lookahead` is 0: compute waits for gates, because only a complete `state()` can
+        be put back; `asyncfit.testing.check_trainable` proves yours, and then 1 lets compute go on meanwhile.
         """
         plan = plan_fit(
             x, y, batch_size=batch_size, epochs=epochs, initial_epoch=initial_epoch, steps_per_epoch=steps_per_epoch,

@@ -4,8 +4,12 @@ python examples/quickstart.py [directory for the model files]
 """
 
 import asyncio
+import os
 import sys
 from pathlib import Path
+
+# BLAS threads wait by spinning: a small network in a busy program is better off with one. NumPy reads it when imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 

@@ -12,8 +12,12 @@ curl -X POST localhost:8000/predict -d '{"index": 0}' {"digit": â€¦, "label": â€
 
 import contextlib
 import json
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+
+# BLAS threads wait by spinning: a small network in a busy program is better off with one. NumPy reads it when imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import anyio
 import numpy as np

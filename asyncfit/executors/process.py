@@ -791,11 +791,15 @@ def _made_by(factory: str, state: State) -> Any:
     import importlib
 
     module, _, name = factory.partition(":")
-    function: Any = importlib.import_module(module)
-    for part in name.split("."):
-        function = getattr(function, part)
-    trainable = function()
-    trainable.load_state(state)
+    try:
+        function: Any = importlib.import_module(module)
+        for part in name.split("."):
+            function = getattr(function, part)
+        trainable = function()
+        trainable.load_state(state)
+    except BaseException as error:
+        error.add_note(f"in ProcessExecutor(factory={factory!r}), which makes the model in the worker process")
+        raise
     return trainable
 
 

@@ -375,8 +375,9 @@ async def test_a_factory_that_raises_fails_the_run() -> None:
             with pytest.raises(OSError, match="the factory has no material"):
                 await fit(Linear(), executor=executor, bus=bus)
             async with af.ProcessExecutor(factory="tests.run.nothing:here") as other:
-                with pytest.raises(ModuleNotFoundError, match=r"tests\.run\.nothing"):
+                with pytest.raises(ModuleNotFoundError, match=r"tests\.run\.nothing") as caught:
                     await fit(Linear(), executor=other)
+                assert any("factory='tests.run.nothing:here'" in note for note in caught.value.__notes__)
     assert kinds(events) == ["TrainBegin", "EpochBegin", "TrainEnd"]
 
 
@@ -438,6 +439,27 @@ async def test_who_waits_for_a_worker_has_begun_nothing_and_can_be_cancelled(tmp
                 (tmp_path / "wait-batch-0").unlink()
             assert first.outcome == "completed"
             await fit(waiting, executor=executor)
+
+
+async def test_who_waits_for_a_worker_can_be_stopped(tmp_path: Path) -> None:
+    (tmp_path / "wait-batch-0").touch()
+    bus, events = listening()
+    with no_process_left():
+        async with af.ProcessExecutor() as executor:
+            async with fit(Watched(tmp_path), executor=executor) as first:
+                await until((tmp_path / "batch-0").exists)
+                model = Linear()
+                async with fit(model, executor=executor, bus=bus) as waiting:
+                    await until(lambda: "waits for a worker" in repr(waiting))
+                    assert "1 runs wait" in repr(executor) or "1 run waits" in repr(executor)
+                    with anyio.fail_after(5):
+                        await waiting.stop("never mind")
+                assert (waiting.outcome, waiting.reason, model.batches) == ("stopped", "never mind", 0)
+                whole(events)
+                assert (await fit(model, executor="thread")).outcome == "completed", "the model is free"
+                (tmp_path / "wait-batch-0").unlink()
+            assert first.outcome == "completed"
+            assert (await fit(Linear(), executor=executor)).outcome == "completed"
 
 
 async def test_a_pool_belongs_to_its_block(tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ import warnings
 from typing import Any
 
 import anyio
+import numpy as np
 import pytest
 import trio
 
 import asyncfit as af
+from asyncfit import layers
 
 from .helpers import Gate, Linear, X, Y, fit, here, kinds, nothing_left, until, whole
 
@@ -389,3 +391,27 @@ def test_a_failure_that_nobody_waits_for_is_logged(caplog: pytest.LogCaptureFixt
     anyio.run(main)
     (record,) = [r for r in caplog.records if r.levelno == logging.ERROR]
     assert "run mine failed, and nobody waits for it" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda job: job[0],
+        lambda job: list(job),
+        lambda job: len(job),
+        lambda job: float(job),
+        lambda job: job > 0.5,
+        lambda job: job <= 0.5,
+        lambda job: 1 - job,
+        lambda job: "loss" in job,
+        np.asarray,
+        lambda job: np.argmax(job, axis=1),
+        lambda job: round(job, 3),
+    ],
+)
+def test_who_forgot_to_await_is_told(use: Any) -> None:
+    model = af.Sequential([layers.Input((2,)), layers.Dense(1)])
+    job = model.predict(np.zeros((3, 2)))
+    with pytest.raises(TypeError, match=r"model\.predict\(…\) has to be awaited first: `await model\.predict"):
+        use(job)
+    job.close()
