@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import types
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from ..callback import inline
+from ..callback import Callback, inline
 from ..errors import InvalidInput
 from ..events import EpochBegin, EpochEnd
 from ..front import keywords_checked
@@ -108,7 +109,7 @@ class LearningRateScheduler(ShippedCallback):
     Args:
         schedule: `schedule(epoch)` or `schedule(epoch, rate)`, the epoch from 0, the rate that holds now. It returns a
             float, of Python or NumPy (32 or 64 bits).
-        verbose: 1 logs each rate.
+        verbose: 1 logs, after each epoch, the rate that it had.
         name: what messages call it.
 
     Raises:
@@ -116,6 +117,7 @@ class LearningRateScheduler(ShippedCallback):
     """
 
     order = DECIDES
+    gates: Literal["epoch", "batch", "none"] = "none"  # the rate is set in compute, and the end of an epoch only told
     portable = True
     sets_learning_rate = True
 
@@ -125,7 +127,10 @@ class LearningRateScheduler(ShippedCallback):
         self._takes_rate = _takes_rate(schedule)
         self.schedule: Callable[..., Any] = schedule
         if is_async(schedule):
+            self.gates = "epoch"
             self.on_epoch_begin = self._awaited  # type: ignore[method-assign]  # a gate in place of the inline hook
+        if not self.verbose and type(self).on_epoch_end is LearningRateScheduler.on_epoch_end:
+            self.on_epoch_end = types.MethodType(Callback.on_epoch_end, self)  # type: ignore[method-assign]
 
     @inline(replayable=True)
     def on_epoch_begin(self, event: EpochBegin) -> Awaitable[None] | None:
@@ -147,7 +152,10 @@ class LearningRateScheduler(ShippedCallback):
                 f"such as 0.01, not {rate!r}"
             )
         event.set_learning_rate(float(rate))
-        self.say("in epoch %d the learning rate is %g", event.epoch + 1, rate)
+
+    def on_epoch_end(self, event: EpochEnd) -> None:
+        """Tell of the rate: not when it is set, which may be ahead, for an epoch that a stop prevents."""
+        self.say("in epoch %d the learning rate was %g", event.epoch + 1, event.logs["learning_rate"])
 
 
 def _takes_rate(schedule: object) -> bool:

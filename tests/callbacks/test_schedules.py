@@ -8,9 +8,11 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 
 import asyncfit as af
+from asyncfit import layers
 from asyncfit.callbacks import EarlyStopping, LearningRateScheduler, ReduceLROnPlateau, TerminateOnNaN
 from asyncfit.testing import Scripted
 from tests.run.helpers import Linear, X, Y, fit, until
@@ -158,9 +160,41 @@ def test_verbose_tells(caplog: pytest.LogCaptureFixture) -> None:
     plateau = ReduceLROnPlateau("loss", patience=1, verbose=1)
     fit(Scripted([1.0]), epochs=2, callbacks=[plateau, LearningRateScheduler(lambda epoch: 0.5, verbose=1)]).blocking()
     assert [record.getMessage() for record in caplog.records] == [
-        "LearningRateScheduler: in epoch 1 the learning rate is 0.5",
-        "LearningRateScheduler: in epoch 2 the learning rate is 0.5",
+        "LearningRateScheduler: in epoch 1 the learning rate was 0.5",
         "ReduceLROnPlateau: after epoch 2 the learning rate is 0.05 instead of 0.5",
+        "LearningRateScheduler: in epoch 2 the learning rate was 0.5",
+    ]
+
+
+async def awaited_halves(epoch: int, rate: float) -> float:
+    return halves(epoch, rate)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("schedule", "executor"),
+    [(halves, "thread"), (halves, "process"), (lambda epoch, rate: rate * 0.5, "process"), (awaited_halves, "thread")],
+)
+async def test_the_rates_that_are_told_are_those_of_the_epochs_that_were(
+    schedule: Any, executor: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Work ahead that is undone has asked the schedule too, and is no epoch."""
+    caplog.set_level(logging.INFO, "asyncfit")
+
+    class Decides(af.Callback):
+        async def on_epoch_end(self, event: af.EpochEnd) -> None:
+            if event.epoch == 0:
+                event.set_weights(event.model)  # so that the second epoch is trained anew
+            if event.epoch == 2:
+                event.stop("enough")
+
+    model = af.Sequential([layers.Dense(1)])
+    model.compile("sgd", "mse")
+    callback = LearningRateScheduler(schedule, verbose=1)
+    await model.fit(X, Y, epochs=9, callbacks=[callback, Decides()], executor=executor, lookahead=1)
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [
+        f"LearningRateScheduler: in epoch {n} the learning rate was {np.float32(0.01) * 0.5**n:g}" for n in (1, 2, 3)
     ]
 
 
