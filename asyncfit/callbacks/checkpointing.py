@@ -11,13 +11,13 @@ from typing import Any, Literal
 from ..callback import Callback
 from ..errors import InvalidInput
 from ..events import BatchEnd, EpochEnd, TrainBegin
-from ..formats.paths import check_name
+from ..formats.paths import WEIGHTS, check_name
 from ..front import keywords_checked
 from ..nn.naming import number, whole
 from ..reading import Reader
 from .base import SAVES, flag
 from .monitor import Mode, MonitoringCallback
-from .writes import Write, Writes
+from .writes import Write, Writes, obstacle
 
 __all__ = ["ModelCheckpoint"]
 
@@ -28,7 +28,8 @@ class ModelCheckpoint(MonitoringCallback):
     Training goes on while a file is written. One write runs and one waits; a newer one for the same file takes the
     place of the one that waits, and with other file names the next decision waits for a place. The run's end waits for
     all of them. `CheckpointSaved` is published when a file is durable, and `CheckpointFailed` when it could not be
-    written, which then fails the run with a `CheckpointError` unless `on_error` says otherwise.
+    written, which then fails the run with a `CheckpointError`; with the attribute `checkpoint.on_error = "log"` it is
+    logged, and the run goes on.
 
     A monitor that the logs lack is logged, and the model saved. An epoch cut short by a stop is not saved.
 
@@ -50,8 +51,9 @@ class ModelCheckpoint(MonitoringCallback):
         name: what statistics and messages call it.
 
     Raises:
-        InvalidInput: the path cannot be used; when the run begins, if the direction of the monitor cannot be told;
-            while it runs, if the logs lack a name in the path.
+        InvalidInput: the path cannot be used, as far as that can be told before the names are filled in; when the run
+            begins, the same again, or if the direction of the monitor cannot be told; while it runs, if the logs lack
+            a name in the path.
     """
 
     order = SAVES
@@ -82,13 +84,21 @@ class ModelCheckpoint(MonitoringCallback):
                 raise InvalidInput(f'ModelCheckpoint(save_freq=…) is "epoch" or a number of batches, not {save_freq!r}')
             save_freq = whole("ModelCheckpoint(save_freq=…)", save_freq, least=1)
         self.save_freq = save_freq
-        _check_template(self.filepath, by_batch=save_freq != "epoch")
+        fields = _check_template(self.filepath, by_batch=save_freq != "epoch")
         if initial_value_threshold is not None and not isinstance(initial_value_threshold, float):
             # of floats all are taken, NaN and infinity too, as in Keras
             initial_value_threshold = number("ModelCheckpoint(initial_value_threshold=…)", initial_value_threshold)
         self.initial_value_threshold = initial_value_threshold
         self.keep_last = None if keep_last is None else whole("ModelCheckpoint(keep_last=…)", keep_last, least=1)
         self.keep_best = None if keep_best is None else whole("ModelCheckpoint(keep_best=…)", keep_best, least=1)
+        for option in ("keep_last", "keep_best"):
+            if getattr(self, option) is not None and not fields:
+                raise InvalidInput(
+                    f"ModelCheckpoint({option}=…) chooses among files, and the path {self.filepath!r} is the same "
+                    f"file each time; put {{epoch}} into its name: "
+                    f"{_with_epoch(self.filepath, weights=self.save_weights_only)!r}"
+                )
+        _check_place(self.filepath)
         self._writes = Writes(self.keep_last, self.keep_best, self._written)
         self._best_write: Write | None = None
         super().__init__(monitor, mode, name=name, verbose=verbose)
@@ -116,6 +126,7 @@ class ModelCheckpoint(MonitoringCallback):
     def on_train_begin(self, event: TrainBegin) -> None:
         super().on_train_begin(event)
         self._best_on_disk = self.best
+        _check_place(self.filepath)
         if self.save_weights_only and not isinstance(event.model._model, Reader):
             raise InvalidInput(
                 f"{self.label}(save_weights_only=True) is for models of layers: {event.params.get('trainable')} has "
@@ -166,8 +177,26 @@ class ModelCheckpoint(MonitoringCallback):
                 self.best = self._best_on_disk
 
 
-def _check_template(path: str, *, by_batch: bool) -> None:
-    """Refuse names that no logs could ever fill in, and formats that fit no number."""
+def _check_place(path: str) -> None:
+    """Refuse a place where no file can be written, as far as that shows before its names are filled in."""
+    fixed = ""
+    for text, field, _, _ in string.Formatter().parse(path):
+        fixed += text
+        if field is not None:
+            fixed = os.path.join(os.path.dirname(fixed), "…")  # any file there
+            break
+    found = obstacle(fixed)
+    if found is not None:
+        raise InvalidInput(f"ModelCheckpoint: no file can be written to {path!r}: {found.strerror}") from found
+
+
+def _with_epoch(path: str, *, weights: bool) -> str:
+    stem = path.removesuffix(WEIGHTS) if weights else os.path.splitext(path)[0]
+    return f"{stem}-{{epoch}}{path[len(stem) :]}"
+
+
+def _check_template(path: str, *, by_batch: bool) -> list[str]:
+    """The names to fill in. Those that no logs could ever fill in are refused, and formats that fit no number."""
     try:
         fields = [field for _, field, _, _ in string.Formatter().parse(path) if field is not None]
     except ValueError as error:
@@ -186,6 +215,7 @@ def _check_template(path: str, *, by_batch: bool) -> None:
         path.format_map(_Example())
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise InvalidInput(f"ModelCheckpoint: the path {path!r} cannot be filled in: {error}") from None
+    return fields
 
 
 class _Example(dict[str, float]):

@@ -26,7 +26,7 @@ from ..snapshot import Snapshot
 from .base import logger
 from .files import off_loop
 
-__all__ = ["File", "Write", "Writes"]
+__all__ = ["File", "Write", "Writes", "obstacle"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +184,24 @@ class Writes:
         self.files = found
 
 
+def obstacle(path: str) -> OSError | None:
+    """What shows, without writing, that no file can be written to `path`; directories that lack would be made."""
+
+    def because(number: int, said: str) -> OSError:
+        return OSError(number, said, path)
+
+    if os.path.isdir(path):
+        return because(errno.EISDIR, "there is a directory of that name")
+    folder = os.path.dirname(os.path.abspath(path))
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    if not os.path.isdir(folder):
+        return because(errno.ENOTDIR, f"{folder} is no directory")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return because(errno.EACCES, f"permission to create files in {folder} is missing")
+    return None
+
+
 def _make_folder(path: str) -> None:
     folder = os.path.dirname(path)
     if folder:
@@ -193,6 +211,7 @@ def _make_folder(path: str) -> None:
 def _as_checkpoint_error(error: Exception, path: str) -> CheckpointError:
     if isinstance(error, CheckpointError):
         return error
+    error = obstacle(path) or error  # what `save` refused beforehand has no errno
     number = error.errno if isinstance(error, OSError) and error.errno else errno.EINVAL
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return CheckpointError(number, f"the file was not written: {said}", path)

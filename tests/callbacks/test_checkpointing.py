@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import gzip
 import json
@@ -190,6 +191,11 @@ def test_each_case_is_saved_as_by_keras(tmp_path: Path, monkeypatch: pytest.Monk
         ({"filepath": "m.h5", "keep_last": 0}, "keep_last=…"),
         ({"filepath": "m.h5", "keep_best": True}, "keep_best=…"),
         ({"filepath": "m.h5", "initial_value_threshold": "low"}, "initial_value_threshold=…"),
+        ({"filepath": "a/m.h5", "keep_last": 2}, r"keep_last=….* same file each time; .*: 'a/m-\{epoch\}\.h5'"),
+        (
+            {"filepath": "m.weights.h5", "keep_best": 1, "save_weights_only": True},
+            r"keep_best=….*: 'm-\{epoch\}\.weights\.h5'",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_at_construction(how: dict[str, Any], part: str) -> None:
@@ -334,6 +340,44 @@ def test_verbose_tells_what_it_does(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert script.epoch == 0
 
 
+# --- places where nothing can be written -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("folder.h5", "there is a directory of that name"),
+        ("file/m.h5", "file is no directory"),
+        ("file/later/{epoch}.h5", "file is no directory"),
+        ("closed/m.h5", "permission to create files in .*closed is missing"),
+        ("closed/later/{epoch}/m.h5", "permission to create files in .*closed is missing"),
+        ("closed/{epoch}.h5", "permission to create files in .*closed is missing"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused_before_the_first_epoch(
+    name: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early = ModelCheckpoint(tmp_path / name)
+    (tmp_path / "folder.h5").mkdir()
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "file").write_text("")
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda at, *how: not str(at).endswith("closed") and access(at, *how))
+    with pytest.raises(af.InvalidInput, match=f"no file can be written to .*: .*{why}"):
+        ModelCheckpoint(tmp_path / name)
+    model = Scripted([1.0])
+    with pytest.raises(af.InvalidInput, match=why):
+        af.Trainer(model).fit(X, Y, callbacks=early).blocking()
+    assert model.weights == 0, "no batch"
+
+
+def test_a_place_that_is_fine(tmp_path: Path) -> None:
+    (tmp_path / "{epoch}").mkdir()
+    (tmp_path / "old.h5").write_text("")
+    for name in ("old.h5", "{{epoch}}/m.h5", "new/{epoch}.h5", "a{epoch}/new/m.h5"):
+        ModelCheckpoint(tmp_path / name)
+
+
 # --- beside training -------------------------------------------------------------------------------------------------
 
 
@@ -397,28 +441,49 @@ async def test_files_of_their_own_are_all_written(tmp_path: Path, monkeypatch: p
 # --- failures --------------------------------------------------------------------------------------------------------
 
 
+NUMBERS = {
+    "directory": errno.EISDIR,
+    "a file for the folder": errno.ENOTDIR,
+    "no permission": errno.EACCES,
+    "full": errno.ENOSPC,
+}
+
+
 @pytest.mark.anyio
-@pytest.mark.parametrize("kind", ["directory", "no permission for the folder", "full"])
+@pytest.mark.parametrize("kind", ["directory", "a file for the folder", "no permission", "full"])
 async def test_a_file_that_cannot_be_written_fails_the_run(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "m.h5"
-    if kind == "directory":
-        path.mkdir()
-    elif kind == "full":
+    access = os.access
+
+    class Spoils(af.Callback):
+        """What was in order when the run began is so no more."""
+
+        def on_epoch_begin(self, event: af.EpochBegin) -> None:
+            if kind == "directory":
+                path.mkdir(exist_ok=True)
+            elif kind == "a file for the folder":
+                path.parent.write_text("")
+            elif kind == "no permission":
+                monkeypatch.setattr(os, "access", lambda at, *how: str(at) != str(tmp_path) and access(at, *how))
+
+    if kind == "full":
 
         def full(*_: Any) -> None:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(os, "fsync", full)
-    else:
-        (tmp_path / "file").write_text("")
+    elif kind == "a file for the folder":
         path = tmp_path / "file" / "m.h5"
     bus, seen = watched()
+    model: Any = network() if kind == "no permission" else af.Trainer(Scripted([1.0]))
     with anyio.fail_after(20), pytest.raises(af.CheckpointError) as caught:
-        await af.Trainer(Scripted([1.0])).fit(X, Y, epochs=50, callbacks=ModelCheckpoint(path), bus=bus)
+        await model.fit(X, Y, epochs=50, callbacks=[ModelCheckpoint(path), Spoils()], bus=bus)
     assert "in work that ModelCheckpoint started with start_soon" in caught.value.__notes__
     assert caught.value.filename == str(path)
+    assert caught.value.errno == NUMBERS[kind]
+    assert str(caught.value).count(str(path)) == str(caught.value).count("the file was not written") == 1
     fact = only(seen, af.CheckpointFailed)[0]
     assert (fact.path, fact.step) == (str(path), 1)
     assert isinstance(fact.error, af.CheckpointError)
