@@ -576,7 +576,8 @@ class Run:
         """Nothing of it is left when this returns, whatever interrupts it."""
         while True:
             try:
-                return await worker.aclose()
+                with anyio.CancelScope(shield=True):
+                    return await worker.aclose()
             except (asyncio.CancelledError, KeyboardInterrupt) as error:
                 self._interrupted(error)
 
