@@ -227,15 +227,23 @@ class JSONLinesLogger(StatefulCallback):
         logged as a warning. It reads as it goes: in an async program call it in a thread.
 
         Raises:
-            InvalidInput: a line is whole but no event that is known here; it names the line.
+            InvalidInput: the file begins with what is no part of an event either, so it is another kind of file; or a
+                line is whole but no event that is known here. It names the line.
         """
+        ours = False
         with open(filename, encoding="utf-8", errors="replace", newline="\n") as file:
             for number, line in enumerate(file, 1):
                 try:
                     data = json.loads(line)
                 except ValueError:
+                    if not ours and not line.startswith("{"):
+                        raise InvalidInput(
+                            f"{filename}:{number} is no event, nor a part of one: {line[:40]!r}. "
+                            "This reads files that JSONLinesLogger has written"
+                        ) from None
                     _logger.warning("%s:%d is no whole line and is left out", filename, number)
                     continue
+                ours = True
                 try:
                     yield Event.from_dict(data)
                 except (InvalidInput, AttributeError) as error:

@@ -148,6 +148,23 @@ async def test_a_torn_last_line_is_left_out_and_reported(tmp_path: Path, caplog:
     assert "is no whole line and is left out" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "content", [b"epoch,loss\n0,0.5\n", b"\x89HDF\r\n\x1a\n" + bytes(range(256)) * 9, b'{\n  "type": "TrainBegin"\n}\n']
+)
+def test_another_kind_of_file_is_refused(content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "log.jsonl").write_bytes(content)
+    with pytest.raises(af.InvalidInput, match=r"log\.jsonl:\d is no event, nor a part of one: .* JSONLinesLogger"):
+        read(tmp_path / "log.jsonl")
+    assert len(caplog.records) <= 1
+
+
+def test_a_file_with_nothing_but_a_torn_line_has_no_events(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for content in ("", '{"type":"Trai'):
+        (tmp_path / "log.jsonl").write_text(content)
+        assert read(tmp_path / "log.jsonl") == []
+    assert len(caplog.records) == 1
+
+
 @pytest.mark.parametrize("line", ['{"type": "Nothing"}', '{"type": "EpochEnd", "epoch": 1}', "[1]", "3"])
 def test_a_whole_line_that_is_no_event_is_an_error_that_names_it(line: str, tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text(line + "\n")
