@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import numpy as np
 
 from ..errors import InvalidInput
 from ..events import TrainBegin
-from ..names import unknown
+from ..names import nearest, unknown
 from ..nn.metrics import SPELLINGS, Direction
 from ..nn.naming import number
 from .base import StatefulCallback, logger
@@ -72,20 +72,32 @@ class MonitoringCallback(StatefulCallback):
                 "its class does not tell" if name in metrics else f"the model has only {', '.join(['loss', *metrics])}"
             )
         if found is None:
+            guess = self._meant(key for one in ("loss", *(metrics or ())) for key in (one, f"val_{one}"))
+            hint = f"did you mean {guess!r}? Else " if guess else ""
             raise InvalidInput(
                 f'{self.label} cannot tell whether less or more of monitor="{self.monitor}" is better ({why}): '
-                'give mode="min" or mode="max"'
+                f'{hint}give mode="min" or mode="max"'
             )
         return found
+
+    def _meant(self, known: Iterable[str]) -> str | None:
+        """The figure of the training, or of the validation, that an unknown monitor may be meant for."""
+        validation = self.monitor.startswith("val_")
+        known = [key for key in known if key.startswith("val_") == validation]
+        if self.monitor in known:
+            return None
+        return next((key for key in known if key.startswith(self.monitor)), None) or nearest(self.monitor, known)
 
     def monitored(self, logs: Mapping[str, float], otherwise: str) -> float | None:
         """The figure to follow. None if the logs lack it: that is logged, once a run, with what happens `otherwise`."""
         value = logs.get(self.monitor)
         if value is None and not self._missed:
             self._missed = True
+            guess = self._meant(logs)
             logger.warning(
-                '%s: monitor="%s" is not in the logs, so %s; they have %s',
+                '%s: monitor="%s" is not in the logs, so %s; they have %s%s',
                 self.label, self.monitor, otherwise, ", ".join(logs) or "nothing",
+                f"; did you mean {guess!r}?" if guess else "",
             )  # fmt: skip
         return value
 

@@ -83,6 +83,15 @@ def test_the_metrics_of_a_model_tell() -> None:
         model.fit(X, Y, callbacks=Follows("val_binary_accuracy")).blocking()
 
 
+@pytest.mark.parametrize(("monitor", "meant"), [("val_acc", "val_accuracy"), ("acc", "accuracy"), ("los", "loss")])
+def test_a_monitor_that_is_nearly_there_is_guessed(monitor: str, meant: str, caplog: pytest.LogCaptureFixture) -> None:
+    model = network("accuracy")
+    with pytest.raises(af.InvalidInput, match=rf"did you mean '{meant}'\? Else give mode="):
+        model.fit(X, Y, callbacks=Follows(monitor), validation_data=(X, Y)).blocking()
+    model.fit(X, Y, callbacks=Follows(monitor, "max"), validation_data=(X, Y)).blocking()
+    assert caplog.records[-1].getMessage().endswith(f"; did you mean {meant!r}?")
+
+
 def test_one_object_serves_models_with_other_metrics() -> None:
     callback: Any = Follows("hits")
     network(metrics.BinaryAccuracy(name="hits")).fit(X, Y, callbacks=callback).blocking()
