@@ -69,6 +69,13 @@ _NO_EVENT = {
     "on_predict_batch_begin": "the begin of a predicted batch is no event; on_predict_batch_end has its outputs",
     "on_yield": "asyncfit leaves the loop free by itself",
 }
+_SETTERS = {
+    "set_model": "each event brings the model as it was then, event.model",
+    "set_params": "on_train_begin gets the parameters, event.params",
+}
+_MOMENTS = {"finish": "end", "finished": "end", "done": "end", "complete": "end", "completed": "end", "ended": "end",
+            "start": "begin", "started": "begin", "begun": "begin"}  # fmt: skip
+"""What others call the end and the begin of things."""
 _INLINE = "__asyncfit_inline__"
 
 
@@ -87,6 +94,9 @@ class Callback:
 
     One object is one subscriber: its hooks run one at a time, in order, and none is left out. That holds within a run
     or a pass (`evaluate`, `predict`); those of an object that takes part in several at a time may overlap.
+
+    A plain hook marked `@af.inline` runs in compute's own thread, at the event, and compute waits for it: see
+    `help(af.inline)`.
 
     Attributes:
         gates: which hooks the run's decisions wait for: "epoch" (train, epoch and validation hooks), "batch" (batch
@@ -274,6 +284,9 @@ def inline(hook: None = None, /, *, replayable: bool = False) -> Callable[[F], F
 def inline(hook: Any = None, /, *, replayable: bool = False) -> Any:
     """Mark a callback's plain hook to run in compute, at the event, on the live model: `@af.inline`.
 
+    Compute waits for it, so it should be quick; what it asks for, a stop or another rate, acts as of its event and
+    undoes no work. It runs in compute's thread, not in the loop's.
+
     `replayable=True` says that it may see a step again, with `event.replay`, after work was undone.
     """
     if hook is None:
@@ -313,6 +326,9 @@ def hook_line(name: str, write: str = "async def {}(self, event): …") -> str:
 
 def _check_class(cls: type[Callback]) -> None:
     """Refuse what looks like a hook and is none, or would never be called as meant."""
+    for name, way in _SETTERS.items():
+        if callable(getattr(cls, name, None)):
+            raise TypeError(f"{cls.__name__}.{name} would never be called: {way}")
     known = hook_names()
     seen: dict[str, object] = {}
     for base in reversed(cls.__mro__):  # mixins that are no callbacks included
@@ -365,7 +381,9 @@ def _check_name(cls: type, name: str, known: Iterable[str]) -> None:
     hook = snake(name)
     if hook in _NO_EVENT:
         raise TypeError(f"{cls.__name__}.{name} would never be called: {_NO_EVENT[hook]}")
-    guess = hook if hook in known or hook in ALIASES else nearest(hook, [*known, *ALIASES])
+    of, _, moment = hook.rpartition("_")
+    meant = f"{of}_{_MOMENTS.get(moment, moment)}"
+    guess = meant if meant in known or meant in ALIASES else nearest(hook, [*known, *ALIASES])
     if guess is not None:
         raise TypeError(f"{cls.__name__}.{name} is no hook and would never be called. Write {hook_line(guess)}")
     if camel:

@@ -233,6 +233,10 @@ BAD_HOOKS: list[tuple[str, Any, list[str]]] = [
     ("on_validation_batch_end", fine, ["no event", "on_validation_end"]),
     ("on_predict_batch_begin", fine, ["no event", "on_predict_batch_end"]),
     ("onYield", fine, ["never be called"]),
+    ("on_epoch_finish", fine, ["Write async def on_epoch_end(self, event)"]),
+    ("onTrainStart", fine, ["Write async def on_train_begin(self, event)"]),
+    ("set_model", fine, ["never be called", "event.model"]),
+    ("set_params", fine, ["never be called", "event.params"]),
 ]  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """The callbacks that people know, under the names that they know: `from asyncfit.callbacks import EarlyStopping`."""
 
+from typing import TYPE_CHECKING
+
 from .averaging import SwapEMAWeights as SwapEMAWeights
 from .checkpointing import ModelCheckpoint as ModelCheckpoint
 from .lambdas import LambdaCallback as LambdaCallback
@@ -31,3 +33,21 @@ __all__ = [
     "TerminateOnNaN",
     "TimeLimit",
 ]
+
+if not TYPE_CHECKING:  # type checkers know what there is
+
+    def __getattr__(name):
+        """Say what there is in place of Keras's names that are not here."""
+        import sys
+
+        way = {
+            "BackupAndRestore": "a run cannot be resumed as a whole yet; ModelCheckpoint keeps the model in files",
+            "Callback": "subclass af.Callback (import asyncfit as af)",
+            "CallbackList": "give fit(…, callbacks=[…]) a list; it calls them",
+            "History": "fit returns it: history = await model.fit(…)",
+            "ProgbarLogger": "ProgressBar draws the bar",
+        }.get(name)
+        message = f"module {__name__!r} has no attribute {name!r}" + (f": {way}" if way else "")
+        if way and sys._getframe(1).f_globals.get("__name__") == "importlib._bootstrap":
+            raise ImportError(message, name=__name__)  # `from … import` would not show an AttributeError's text
+        raise AttributeError(message, name=name, obj=sys.modules[__name__])
