@@ -286,6 +286,12 @@ class Event(_Attached):
             return hash((self.__class__, self.time))
         return hash((self.run_id, self.seq))
 
+    if not TYPE_CHECKING:  # type checkers know what there is
+
+        def __getattr__(self, name):
+            """Say which events have what is not here."""
+            raise AttributeError(_not_here(self.__class__, name), name=name, obj=self)
+
     def publish(self, event: Event) -> None:
         """Publish an event of your own in this event's run, where it gets its number. From any thread.
 
@@ -375,6 +381,26 @@ class Event(_Attached):
         return control
 
 
+_ANYWHERE = {
+    "stop": "; run.stop(reason) works anywhere",
+    "cancel": "; run.cancel(reason) works anywhere",
+    "learning_rate": "; at the end of an epoch event.logs has it, too",
+    "set_learning_rate": "; run.set_learning_rate(value) works anywhere",
+}
+_ASKED = (*_ANYWHERE, "model", "set_weights", "restore_at_end", "add_logs", "show_model")
+"""What handlers look for on events that do not have it."""
+
+
+def _not_here(cls: type[Event], name: str) -> str:
+    """Why an event lacks an attribute."""
+    if name not in _ASKED or hasattr(cls, name):
+        return f"{cls.__name__!r} object has no attribute {name!r}"
+    able = [kind.__name__ for kind in _kinds.values() if kind.__module__ == __name__ and hasattr(kind, name)]
+    if name == "model":
+        able = [kind for kind in able if issubclass(_kinds[kind], _HasModel)]
+    return f"{cls.__name__} has no event.{name}; {', '.join(able)} have{_ANYWHERE.get(name, '')}"
+
+
 def _field_names(cls: type[Event]) -> tuple[str, ...]:
     names = _names_of.get(cls)
     if names is None:
@@ -412,7 +438,8 @@ class _Stops(_Attached):
         """Ask the run to stop as of this event.
 
         In a gate the run ends as if a blocking callback had stopped it here. Elsewhere it is a request from outside:
-        it acts at the next place where compute can stop. `resumable=True` means "to be continued".
+        it acts at the next place where compute can stop. `resumable=True` means "to be continued": `TrainEnd.resumable`
+        tells, and nothing else differs.
         """
         cast("Event", self)._controlled("stop()").stop(reason, resumable)
 
@@ -455,6 +482,7 @@ class _AddsLogs(_Restores):
     def add_logs(self, **values: SupportsFloat) -> None:
         """Add to the logs: later order groups, queued subscribers and the History see it.
 
+        A figure that has the name already is replaced: `add_logs(loss=3)` makes 3 the epoch's loss for all of these.
         Gates only. What is added to a ValidationEnd appears in the EpochEnd with `val_` in front.
         """
         cast("Event", self)._controlled("add_logs()").add_logs(values)
@@ -598,7 +626,7 @@ class BatchEnd(Event, _HasModel, _Stops):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ValidationBegin(Event, _Restores):
-    """The validation after an epoch begins."""
+    """The validation after an epoch begins. It brings no model: that of `ValidationEnd` is the same."""
 
     epoch: int
 

@@ -303,6 +303,28 @@ def test_each_event_has_the_control_that_it_may_have(kind: str, able: set[str]) 
     assert {name for name in names if hasattr(getattr(events, kind), name)} == able
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "says"),
+    [
+        ("ValidationBegin", "model", "TrainBegin, EpochBegin, EpochEnd, BatchEnd, ValidationEnd, TrainEnd have"),
+        ("BatchBegin", "stop", "TrainBegin, EpochBegin, EpochEnd, BatchEnd, ValidationBegin, ValidationEnd have; run"),
+        ("BatchEnd", "set_learning_rate", "ValidationBegin, ValidationEnd have; run.set_learning_rate(value) works"),
+        ("TrainBegin", "add_logs", "EpochEnd, ValidationEnd have"),
+        ("TrainBegin", "restore_at_end", "EpochBegin, EpochEnd, ValidationBegin, ValidationEnd have"),
+    ],
+)
+def test_what_an_event_lacks_is_named_with_the_events_that_have_it(kind: str, name: str, says: str) -> None:
+    event: Any = example(getattr(events, kind))
+    assert not hasattr(event, name)
+    with pytest.raises(AttributeError) as caught:
+        getattr(event, name)
+    assert str(caught.value).startswith(f"{kind} has no event.{name}; ")
+    assert says in str(caught.value)
+    with pytest.raises(AttributeError, match=f"^'{kind}' object has no attribute 'nothing'"):
+        _ = event.nothing
+    assert pickle.loads(pickle.dumps(event)) == event == copy.copy(event)
+
+
 def test_an_exception_that_cannot_be_pickled_is_told_in_words() -> None:
     class Local(Exception):
         pass
