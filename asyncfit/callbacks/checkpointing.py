@@ -91,8 +91,9 @@ class ModelCheckpoint(MonitoringCallback):
         self.initial_value_threshold = initial_value_threshold
         self.keep_last = None if keep_last is None else whole("ModelCheckpoint(keep_last=…)", keep_last, least=1)
         self.keep_best = None if keep_best is None else whole("ModelCheckpoint(keep_best=…)", keep_best, least=1)
-        for option in ("keep_last", "keep_best"):
-            if getattr(self, option) is not None and not fields:
+        for option, alone in (("keep_last", True), ("keep_best", self.save_best_only)):
+            count = getattr(self, option)
+            if not fields and count is not None and not (count == 1 and alone):  # the one that there is says the same
                 raise InvalidInput(
                     f"ModelCheckpoint({option}=…) chooses among files, and the path {self.filepath!r} is the same "
                     f"file each time; put {{epoch}} into its name: "

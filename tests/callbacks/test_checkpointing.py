@@ -191,6 +191,8 @@ def test_each_case_is_saved_as_by_keras(tmp_path: Path, monkeypatch: pytest.Monk
         ({"filepath": "m.h5", "keep_last": 0}, "keep_last=…"),
         ({"filepath": "m.h5", "keep_best": True}, "keep_best=…"),
         ({"filepath": "m.h5", "initial_value_threshold": "low"}, "initial_value_threshold=…"),
+        ({"filepath": "m.h5", "keep_best": 1}, "keep_best=….* same file each time"),
+        ({"filepath": "m.h5", "keep_best": 2, "save_best_only": True}, "keep_best=….* same file each time"),
         ({"filepath": "a/m.h5", "keep_last": 2}, r"keep_last=….* same file each time; .*: 'a/m-\{epoch\}\.h5'"),
         (
             {"filepath": "m.weights.h5", "keep_best": 1, "save_weights_only": True},
@@ -376,6 +378,11 @@ def test_a_place_that_is_fine(tmp_path: Path) -> None:
     (tmp_path / "old.h5").write_text("")
     for name in ("old.h5", "{{epoch}}/m.h5", "new/{epoch}.h5", "a{epoch}/new/m.h5"):
         ModelCheckpoint(tmp_path / name)
+
+
+def test_the_one_file_that_there_is_may_be_said_to_be_kept() -> None:
+    ModelCheckpoint("m.h5", keep_last=1)
+    ModelCheckpoint("m.h5", save_best_only=True, keep_best=1)
 
 
 # --- beside training -------------------------------------------------------------------------------------------------
