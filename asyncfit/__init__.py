@@ -44,7 +44,6 @@ from .events import TrainEnd as TrainEnd
 from .events import ValidationBegin as ValidationBegin
 from .events import ValidationEnd as ValidationEnd
 from .events import WeightsRestored as WeightsRestored
-from .executors.process import ProcessExecutor as ProcessExecutor
 from .fit import Fit as Fit
 from .history import History as History
 from .history import Progress as Progress
@@ -68,16 +67,19 @@ if TYPE_CHECKING:
     from . import metrics as metrics
     from . import optimizers as optimizers
     from . import testing as testing
+    from .executors.process import ProcessExecutor as ProcessExecutor
 else:
 
     def __getattr__(name):
-        """The public modules, imported when they are first asked for: `af.layers.Dense`."""
+        """What not every program needs, imported when it is first asked for: `af.layers.Dense`."""
         import importlib
         import sys
 
         doors = ("activations", "callbacks", "initializers", "layers", "losses", "metrics", "optimizers", "testing")
         if name in doors:
             return importlib.import_module(f"{__name__}.{name}")
+        if name == "ProcessExecutor":
+            return importlib.import_module(f"{__name__}.executors.process").ProcessExecutor
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
 
 

@@ -25,7 +25,6 @@ from .compute import Work, copy_state
 from .data import Batch, FitPlan
 from .errors import InvalidInput, ModelBusy
 from .executors.base import Executor
-from .executors.process import OwnProcess
 from .executors.thread import ThreadExecutor
 from .fit import Fit
 from .history import History
@@ -44,7 +43,14 @@ T = TypeVar("T")
 
 Callbacks = Callback | Iterable[Callback]
 
-EXECUTORS: dict[str, Callable[[], Executor]] = {"thread": ThreadExecutor, "process": OwnProcess}
+
+def _own_process() -> Executor:
+    from .executors.process import OwnProcess  # not every program needs it
+
+    return OwnProcess()
+
+
+EXECUTORS: dict[str, Callable[[], Executor]] = {"thread": ThreadExecutor, "process": _own_process}
 
 
 def keywords_checked(function: Callable[P, T]) -> Callable[P, T]:

@@ -120,7 +120,7 @@ def test_all_lists_exactly_what_is_there(module: str) -> None:
 
 
 def test_the_front_door_is_complete() -> None:
-    names = [name for name in vars(asyncfit) if not name.startswith("_")]
+    names = [name for name in asyncfit.__all__ if hasattr(asyncfit, name)]
     wanted = """
         Sequential load_model Trainer Trainable Fit Run Snapshot History Progress SubscriberStats
         EventStream EventBus ProcessExecutor Subscription Callback inline Job Event LayerCreated ModelCompiled

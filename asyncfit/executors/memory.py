@@ -10,7 +10,6 @@ import io
 import mmap
 import os
 import pickle
-import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -47,6 +46,8 @@ def _anonymous(size: int) -> int:
     try:
         block = os.memfd_create("asyncfit", os.MFD_CLOEXEC)
     except (AttributeError, OSError):  # no such call in this kernel
+        import tempfile
+
         with tempfile.TemporaryFile() as file:
             block = os.dup(file.fileno())
     try:
