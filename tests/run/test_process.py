@@ -20,7 +20,7 @@ import pytest
 
 import asyncfit as af
 from asyncfit import layers
-from asyncfit.executors import process
+from asyncfit.executors import child, remote
 from asyncfit.executors.memory import SharedState
 
 from .helpers import Linear, X, Y, kinds, nothing_left, until, whole
@@ -153,7 +153,7 @@ async def test_a_process_that_we_forked_delays_nothing() -> None:
     forks = Forks()
     try:
         await fit(Linear(), callbacks=forks)
-        assert time.monotonic() - forks.ended < process.EXIT
+        assert time.monotonic() - forks.ended < child.EXIT
     finally:
         os.kill(forks.child, signal.SIGKILL)
         os.waitpid(forks.child, 0)  # noqa: ASYNC222  # it is dead
@@ -513,7 +513,7 @@ async def test_a_run_that_cannot_begin_gives_its_place_back(monkeypatch: pytest.
     with no_process_left():
         async with af.ProcessExecutor() as executor:
             with monkeypatch.context() as patched:
-                patched.setattr(process, "in_context", no_thread)
+                patched.setattr(remote, "in_context", no_thread)
                 with pytest.raises(RuntimeError, match="new thread"):
                     await fit(Linear(), executor=executor)
             assert (await fit(Linear(), executor=executor)).outcome == "completed"
