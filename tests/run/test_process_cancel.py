@@ -76,7 +76,7 @@ async def torn_down(what: Any) -> None:
 async def one(steps: Steps, host: Callable[[Any], Awaitable[None]], executor: Callable[[], Any] = OwnProcess) -> None:
     model, ends, bus = Scripted([3.0, 2.0]), list[af.TrainEnd](), af.EventBus()
     bus.subscribe(af.TrainEnd, ends.append)
-    with nothing_left(), anyio.fail_after(10):
+    with nothing_left(), anyio.fail_after(30):
         await host(
             (steps, af.Trainer(model).fit(X, Y, batch_size=2, epochs=2, bus=bus, executor=executor(), grace=0.1))
         )
@@ -91,6 +91,7 @@ def test_a_loop_that_is_torn_down_leaves_no_process(once: Callable[..., Awaitabl
     for at in range(6, 60, 8):
         on_asyncio(torn_down, False, OwnProcess, once)(Steps(at))
         assert children() <= before
+        gc.collect()  # tasks that were cancelled before they began warn here, where that is expected
 
 
 class Keeps(af.Callback):
