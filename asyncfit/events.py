@@ -213,6 +213,31 @@ class Control(Protocol):
     def start_soon(self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...], wait: bool) -> None: ...
 
 
+_ANYWHERE = {
+    "stop": "; run.stop(reason) works anywhere",
+    "cancel": "; run.cancel(reason) works anywhere",
+    "learning_rate": "; at the end of an epoch event.logs has it, too",
+    "set_learning_rate": "; run.set_learning_rate(value) works anywhere",
+}
+
+
+class _Lacking:
+    """What handlers look for on events that do not have it: which ones do. Those find their own first."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, event: Event | None, cls: type[Event]) -> NoReturn:
+        name = self._name
+        if event is None:
+            raise AttributeError(f"{cls.__name__} has no {name}", name=name, obj=cls)
+        known = [kind for kind in _kinds.values() if kind.__module__ == __name__ and hasattr(kind, name)]
+        able = [kind.__name__ for kind in known if name != "model" or issubclass(kind, _HasModel)]
+        raise AttributeError(
+            f"{cls.__name__} has no event.{name}; {', '.join(able)} have{_ANYWHERE.get(name, '')}", name=name, obj=event
+        )
+
+
 class _Attached:
     """What an event carries for its handler only: it is no part of the value and drops out of copies and pickles."""
 
@@ -220,6 +245,11 @@ class _Attached:
     _control: Control | None
     _model: Any
     _replay: bool
+
+    if not TYPE_CHECKING:  # type checkers know what there is; a `__getattr__` would slow down all that is there
+        for _name in (*_ANYWHERE, "model", "set_weights", "restore_at_end", "add_logs", "show_model"):
+            locals()[_name] = _Lacking(_name)
+        del _name
 
 
 _kinds: dict[str, type[Event]] = {}
@@ -285,12 +315,6 @@ class Event(_Attached):
         if self.run_id is None or self.seq < 0:
             return hash((self.__class__, self.time))
         return hash((self.run_id, self.seq))
-
-    if not TYPE_CHECKING:  # type checkers know what there is
-
-        def __getattr__(self, name):
-            """Say which events have what is not here."""
-            raise AttributeError(_not_here(self.__class__, name), name=name, obj=self)
 
     def publish(self, event: Event) -> None:
         """Publish an event of your own in this event's run, where it gets its number. From any thread.
@@ -379,26 +403,6 @@ class Event(_Attached):
         if control is None:
             raise DetachedEvent(f"{self.type} {self.id!r} belongs to no live run, so {what} has no effect")
         return control
-
-
-_ANYWHERE = {
-    "stop": "; run.stop(reason) works anywhere",
-    "cancel": "; run.cancel(reason) works anywhere",
-    "learning_rate": "; at the end of an epoch event.logs has it, too",
-    "set_learning_rate": "; run.set_learning_rate(value) works anywhere",
-}
-_ASKED = (*_ANYWHERE, "model", "set_weights", "restore_at_end", "add_logs", "show_model")
-"""What handlers look for on events that do not have it."""
-
-
-def _not_here(cls: type[Event], name: str) -> str:
-    """Why an event lacks an attribute."""
-    if name not in _ASKED or hasattr(cls, name):
-        return f"{cls.__name__!r} object has no attribute {name!r}"
-    able = [kind.__name__ for kind in _kinds.values() if kind.__module__ == __name__ and hasattr(kind, name)]
-    if name == "model":
-        able = [kind for kind in able if issubclass(_kinds[kind], _HasModel)]
-    return f"{cls.__name__} has no event.{name}; {', '.join(able)} have{_ANYWHERE.get(name, '')}"
 
 
 def _field_names(cls: type[Event]) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ from .history import History, Progress
 from .ledger import Ledger
 from .mailbox import Mailbox, handling
 from .notebook import run_html, show
-from .protocol import Command, Decision, Ended, Lost, Pause, Report, State, Stop, StopAsked, Update
+from .protocol import Command, Decision, Ended, Lost, Pause, State, Stop, StopAsked, Update
 from .roster import Entry, guarded, line, roster
 from .signals import Signal
 from .snapshot import Snapshot, StateReader
@@ -672,16 +672,20 @@ class Run:
         while not ledger.ended:
             await self._wait(worker.wait)
             for _ in range(CHUNK):
-                if not reports or self._waits_for_work(reports[0]):
+                if not reports:
                     break
-                report = reports.popleft()
+                report = reports[0]
+                if isinstance(report, Ended):
+                    if self._waits_for_work(report):
+                        break
+                    if report.error is None:
+                        report = report._replace(error=self._final_error)
+                reports.popleft()
                 if isinstance(report, Lost):
                     self._failed(report.error)
                     self._obey()
-                    continue
-                if isinstance(report, Ended) and report.error is None:
-                    report = report._replace(error=self._final_error)
-                ledger.report(report)
+                else:
+                    ledger.report(report)
             else:
                 worker.wake()
             if ledger.compute_ended and not self._compute_over.is_set():
@@ -697,10 +701,8 @@ class Run:
                     self._delivery.abandon()
                     ledger.answered(ledger.asking)
 
-    def _waits_for_work(self, report: Report) -> bool:
-        """Whether it is compute's last, and work in the background is not done: what that publishes comes first."""
-        if not isinstance(report, Ended):
-            return False
+    def _waits_for_work(self, report: Ended) -> bool:
+        """Whether work in the background is not done: what that publishes comes before this, compute's last."""
         if self._background.finish():
             if self._final is not None:  # uninterruptible work may have used up the time of those who come now
                 self._until = max(self._until, anyio.current_time() + self._order.grace / 2)
