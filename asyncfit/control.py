@@ -93,10 +93,6 @@ class LateControl:
     def start_soon(self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...], wait: bool) -> None:
         self._start_soon(function, args, handling.get(), wait)
 
-    def stop_as(self, asked: StopAsked) -> None:
-        """A stop that somebody asked for in another process."""
-        self._stop(asked)
-
     def _refuse(self, what: str) -> GateReleased:
         return GateReleased(
             f"{what} must be asked for while a gate holds the event: subscribe with gate=True (a Callback's epoch, "

@@ -256,7 +256,7 @@ class Inline:
         what, value = told
         late = self._owner.late
         if what == "stop":
-            late.stop_as(value)
+            late.stop(value.reason, value.resumable, value.who)
         elif what == "cancel":
             late.cancel(value)
         elif isinstance(value, SubscriberFailed):

@@ -69,10 +69,6 @@ class Child:
         with contextlib.suppress(AttributeError, OSError):
             self.ended = os.pidfd_open(self._process.pid)
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
     def status(self) -> int | None:
         """Its exit code, or the negative number of the signal that ended it; None while it lives."""
         return self._process.poll()

@@ -244,7 +244,9 @@ class ProcessExecutor:
         changed.set()
 
     def __repr__(self) -> str:
-        return f"<ProcessExecutor: {self._taken} of {self.workers} workers busy, {len(self._queue)} runs wait>"
+        waiting = len(self._queue)
+        wait = "1 run waits" if waiting == 1 else f"{waiting} runs wait"
+        return f"<ProcessExecutor: {self._taken} of {self.workers} workers busy, {wait}>"
 
 
 class OwnProcess(ProcessExecutor):

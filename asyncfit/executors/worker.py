@@ -26,7 +26,7 @@ from typing import Any
 from ..compute import Compute, Work
 from ..errors import AsyncFitError
 from ..machine import blas
-from ..protocol import BatchBegun, BatchDone, Ended, Failed, Report
+from ..protocol import BatchBegun, BatchDone, Ended, Failed
 from .channel import Frame, Kind, Outbox, Reader, batches_to, plain_to
 from .memory import Pool, dumps, loads
 from .thread import GATHER
@@ -119,8 +119,10 @@ class Server:
             self._gathered.clear()
             pool.close()
 
-    def _report(self, report: Report) -> None:
-        if report.__class__ in _OFTEN and report.inline is None and not report.held and _snapshot(report) is None:
+    def _report(self, report: Any) -> None:
+        kind: Any = report.__class__
+        often = kind is BatchBegun or (kind is BatchDone and report.snapshot is None)
+        if often and not report.held and report.inline is None:
             self._gathered.append(tuple(report))
             now: float = report.time
             if 0.0 <= now - self._sent < GATHER:
@@ -206,13 +208,6 @@ class Server:
 
     _filling: Pool
     """The pool of the run that commands are for: it may not have been taken up yet."""
-
-
-_OFTEN = (BatchBegun, BatchDone)
-
-
-def _snapshot(report: Any) -> Any:
-    return report.snapshot if report.__class__ is BatchDone else None
 
 
 def _portable(error: BaseException) -> BaseException:

@@ -167,11 +167,6 @@ class Learner:
         """Whether the loss takes class numbers, whose range should be checked."""
         return self.loss.sparse
 
-    def metric_names(self, y_shape: Sequence[int]) -> list[str]:
-        """The keys in logs after "loss", for targets of this shape, batch included; the network must be built."""
-        assert self.network.output_shape is not None
-        return list(metrics_.choose(self.metrics, (1, *self.network.output_shape), tuple(y_shape)))
-
     @property
     def metric_directions(self) -> dict[str, metrics_.Direction | None]:
         """By their keys in logs, whether less ("min") or more ("max") of each metric is better, as far as known."""

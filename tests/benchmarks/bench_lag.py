@@ -33,9 +33,8 @@ async def idle(seconds: float) -> list[float]:
     return lags
 
 
-async def training() -> tuple[list[float], af.History, float]:
-    with np.load(DATA) as digits:
-        x, y = digits["images"].reshape(-1, 784) / np.float32(255), digits["labels"]
+def made() -> af.Sequential:
+    """The network of both benchmarks on the digits."""
     model = af.Sequential(
         [
             layers.Input((784,)),
@@ -46,7 +45,13 @@ async def training() -> tuple[list[float], af.History, float]:
         seed=0,
     )
     model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    bus = af.EventBus()
+    return model
+
+
+async def training() -> tuple[list[float], af.History, float]:
+    with np.load(DATA) as digits:
+        x, y = digits["images"].reshape(-1, 784) / np.float32(255), digits["labels"]
+    model, bus = made(), af.EventBus()
 
     @bus.on(af.BatchEnd)
     async def listen(event: af.BatchEnd) -> None:

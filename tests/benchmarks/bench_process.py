@@ -19,27 +19,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import asyncfit as af
-from asyncfit import layers
-from tests.benchmarks.bench_lag import DATA, idle, shown, tick
+from tests.benchmarks.bench_lag import DATA, idle, made, shown, tick
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
     with np.load(DATA) as file:
         return file["images"].reshape(-1, 784)[:8000] / np.float32(255), file["labels"][:8000]
-
-
-def made() -> af.Sequential:
-    model = af.Sequential(
-        [
-            layers.Input((784,)),
-            layers.Dense(256, activation="relu"),
-            layers.Dense(128, activation="relu"),
-            layers.Dense(10, activation="softmax"),
-        ],
-        seed=0,
-    )
-    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    return model
 
 
 async def fitted(executor: str | af.ProcessExecutor, epochs: int) -> tuple[float, float, list[float]]:

@@ -168,3 +168,21 @@ class Forks(Linear):
             forked(15)
             os.kill(os.getpid(), signal.SIGKILL)
         return super().train_batch(x, y, sample_weight)
+
+
+class Asks(af.Callback):
+    """Asks for something that only the run's own side can do: at once for a cancellation, too late for a stop."""
+
+    portable = True
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.kept: Any = None
+
+    @af.inline(replayable=True)
+    def on_batch_end(self, event: Any) -> None:
+        if event.step == 4 and self.what == "cancel":
+            event.cancel("asked there")
+        if event.step == 4 and self.what == "stop":
+            self.kept.stop("asked there")
+        self.kept = event

@@ -24,7 +24,7 @@ from asyncfit.executors import child, remote
 from asyncfit.executors.memory import SharedState
 
 from .helpers import Linear, X, Y, kinds, nothing_left, until, whole
-from .portable import CannotGoBack, Halve, Names, PickledOnce, RaisesUnusual, Stumbles, Watched, forked
+from .portable import Asks, CannotGoBack, Halve, Names, PickledOnce, RaisesUnusual, Stumbles, Watched, forked
 from .test_bits import Case, made, trained
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
@@ -395,6 +395,14 @@ async def test_portable_callbacks_run_on_a_copy_there() -> None:
     assert runs[0][2] == {"Halve": ("inline", 4, 0), "Stumbles": ("inline", 12, 2)}
 
 
+async def test_what_a_copy_asks_for_reaches_the_run() -> None:
+    with no_process_left():
+        with pytest.raises(af.RunCancelled, match="asked there"):
+            await fit(Linear(), epochs=10**7, callbacks=Asks("cancel"))
+        history = await fit(Linear(), epochs=10**7, callbacks=Asks("stop"))
+    assert (history.outcome, history.reason) == ("stopped", "asked there")
+
+
 async def test_a_portable_callback_that_cannot_be_pickled_decides_here() -> None:
     halve = Halve()
     halve.unpicklable = lambda: None  # type: ignore[attr-defined]
@@ -451,7 +459,7 @@ async def test_who_waits_for_a_worker_can_be_stopped(tmp_path: Path) -> None:
                 model = Linear()
                 async with fit(model, executor=executor, bus=bus) as waiting:
                     await until(lambda: "waits for a worker" in repr(waiting))
-                    assert "1 runs wait" in repr(executor) or "1 run waits" in repr(executor)
+                    assert "1 of 1 workers busy, 1 run waits" in repr(executor)
                     with anyio.fail_after(5):
                         await waiting.stop("never mind")
                 assert (waiting.outcome, waiting.reason, model.batches) == ("stopped", "never mind", 0)
@@ -498,7 +506,7 @@ async def test_leaving_a_pool_with_an_error_refuses_the_runs_that_wait(tmp_path:
                     run = await fit(Watched(tmp_path), executor=executor).start(group)
                     await until((tmp_path / "batch-0").exists)
                     waiting = await fit(Linear(), executor=executor, epochs=10**6).start(group)
-                    await until(lambda: "1 runs wait" in repr(executor))
+                    await until(lambda: "1 run waits" in repr(executor))
                     raise ZeroDivisionError
             with pytest.raises(af.WorkerLost):
                 await run.wait()
