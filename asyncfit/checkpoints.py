@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
-from collections.abc import Callable
-from typing import BinaryIO
+from collections.abc import Callable, Iterable
+from typing import BinaryIO, TypeVar
 
+from . import direct, temporaries
+from .direct import Segment
 from .errors import CheckpointError
+from .temporaries import sweep as sweep
 
-__all__ = ["write_whole"]
+__all__ = ["Segment", "sweep", "write_segments", "write_whole"]
+
+T = TypeVar("T")
 
 _REASONS = {
     errno.ENOSPC: "the disk is full",
@@ -39,7 +43,7 @@ def write_whole(path: str | os.PathLike[str], data: bytes | memoryview | Callabl
     place; then the rename reaches the disk. Of several writers at the same time the last one wins, whole. A
     file that existed keeps its permission bits; a new one gets those that the umask leaves. A symbolic link
     stays and the file that it points to is replaced, as if it had been opened for writing. A write-protected
-    file is not replaced.
+    file is not replaced. Temporary files for the same name that a dead writer left are removed.
 
     Args:
         data: the bytes, or a function that writes them to the open file it is given (readable and seekable).
@@ -49,6 +53,26 @@ def write_whole(path: str | os.PathLike[str], data: bytes | memoryview | Callabl
             message says that the new file is in place and only its directory could not be synced.
         Exception: what `data` itself raised, if it is no OSError, after the same tidying up.
     """
+    _place(path, lambda raw: _fill(raw, data))
+
+
+def write_segments(path: str | os.PathLike[str], segments: Iterable[Segment]) -> int:
+    """The same with blocks of memory at given places, zeros between them, by direct I/O where there is such.
+
+    Args:
+        segments: offsets, multiples of 4096 in rising order, and contiguous buffers; quickest from memory that
+            begins at a page boundary.
+
+    Returns:
+        The size of the file, a multiple of 4096.
+
+    Raises:
+        CheckpointError: as `write_whole` does.
+    """
+    return _place(path, lambda raw: direct.write(raw, segments))
+
+
+def _place(path: str | os.PathLike[str], fill: Callable[[int], T]) -> T:
     name = os.fspath(path)
     placed = False
     try:
@@ -58,17 +82,27 @@ def write_whole(path: str | os.PathLike[str], data: bytes | memoryview | Callabl
         # Opened first: that a directory cannot be synced is found out while nothing has changed.
         directory = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            temporary = os.path.join(folder, _neighbour(base))
+            _sweep(folder, base)  # first: what the dead left may be what the disk lacks
+            temporary, raw = temporaries.create(folder, base, 0o666 if mode is None else 0o600)
             try:
-                _fill(temporary, data, mode)
-                os.replace(temporary, target)
-                placed = True
-            except BaseException as error:
-                _discard(temporary, error)
-                raise
+                try:
+                    if mode is not None:
+                        os.chmod(raw, mode)
+                    result = fill(raw)
+                    os.fsync(raw)
+                    # Some network file systems report a full disk only when a descriptor is closed. This one must
+                    # stay open: it holds the lock, without which the file could be swept away.
+                    os.close(os.dup(raw))
+                    os.replace(temporary, target)
+                    placed = True
+                except BaseException as error:
+                    temporaries.discard(temporary, error)
+                    raise
+            finally:
+                temporaries.close(raw)
             os.fsync(directory)
         finally:
-            os.close(directory)
+            temporaries.close(directory)
     except OSError as error:
         number = error.errno or errno.EIO
         said = os.strerror(number)
@@ -78,6 +112,14 @@ def write_whole(path: str | os.PathLike[str], data: bytes | memoryview | Callabl
         else:
             text = f"the file was not written: {reason}"
         raise CheckpointError(number, text, name) from error
+    return result
+
+
+def _sweep(folder: str, base: str) -> None:
+    try:
+        sweep(folder, base)
+    except OSError:
+        pass  # a folder may be written to and not be listed
 
 
 def _replaceable(target: str) -> int | None:
@@ -97,42 +139,14 @@ def _replaceable(target: str) -> int | None:
     return stat.S_IMODE(found.st_mode)
 
 
-def _neighbour(base: str) -> str:
-    short = os.fsdecode(os.fsencode(base)[:200])  # a name may have 255 bytes, and ours needs some of them
-    return f".{short}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
-
-
-def _fill(temporary: str, data: bytes | memoryview | Callable[[BinaryIO], None], mode: int | None) -> None:
-    """Create `temporary` with all of `data` in it, on the disk when this returns."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    raw = os.open(temporary, flags, 0o666 if mode is None else 0o600)
-    try:
-        if mode is not None:
-            os.chmod(raw, mode)
-        if callable(data):
-            with open(raw, "w+b", closefd=False) as file:
-                data(file)
-        else:
-            left = memoryview(data).cast("B")
-            while left:
-                written = os.write(raw, left)  # a signal, a quota or 2 GiB can make it less than asked for
-                if not written:
-                    raise OSError(errno.EIO, "nothing was written")
-                left = left[written:]
-        os.fsync(raw)
-    except BaseException:
-        try:
-            os.close(raw)
-        except OSError:
-            pass  # the first error is the one to tell
-        raise
-    os.close(raw)  # some network file systems report a full disk only here
-
-
-def _discard(temporary: str, error: BaseException) -> None:
-    try:
-        os.unlink(temporary)
-    except FileNotFoundError:
-        pass
-    except OSError as left_over:
-        error.add_note(f"{temporary} could not be removed: {left_over.strerror}")
+def _fill(raw: int, data: bytes | memoryview | Callable[[BinaryIO], None]) -> None:
+    if callable(data):
+        with open(raw, "w+b", closefd=False) as file:
+            data(file)
+        return
+    left = memoryview(data).cast("B")
+    while left:
+        written = os.write(raw, left)  # a signal, a quota or 2 GiB can make it less than asked for
+        if not written:
+            raise OSError(errno.EIO, "nothing was written")
+        left = left[written:]

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from asyncfit.checkpoints import write_whole
+from asyncfit.checkpoints import sweep, write_whole
 from asyncfit.errors import CheckpointError
 
 OLD, NEW = b"the old content", bytes(range(256)) * 512
@@ -319,7 +319,7 @@ def test_of_several_writers_one_wins_whole(tmp_path: Path) -> None:
 
 WRITER = """
 import itertools, os, sys
-from asyncfit.checkpoints import write_whole
+from asyncfit.checkpoints import sweep, write_whole
 for n in itertools.count(1):
     write_whole(sys.argv[1], n.to_bytes(4, "little") * 250_000)
     os.write(1, b".")
@@ -346,12 +346,14 @@ def test_killed_at_any_moment_the_file_is_the_one_before_or_the_one_after(tmp_pa
         assert numbers[-1] in (done, done + 1)
     left = [name for name in os.listdir(tmp_path) if name != "m.h5"]
     assert all(name.startswith(".m.h5.") and name.endswith(".tmp") for name in left)
+    assert len(left) <= 1, "each writer sweeps what the one before left"
+    assert sweep(tmp_path) == left
 
 
 def test_a_limit_on_the_size_of_files_is_met_as_a_real_short_write(old: Path) -> None:
     code = f"""
 import resource
-from asyncfit.checkpoints import write_whole
+from asyncfit.checkpoints import sweep, write_whole
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 for data in (bytes(5000), lambda file: file.write(bytes(5000))):
     try:

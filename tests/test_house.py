@@ -21,7 +21,7 @@ ORDER = """
     errors names wording extras machine signals jobs events
     tasks stepping roster subscriptions mailbox streams bus callback claims
     nn layers losses metrics optimizers initializers activations
-    data checkpoints formats protocol
+    data direct temporaries checkpoints formats protocol
     snapshot background control compute ledger
     executors inline_port delivery
     curves notebook history run fit passes front trainer testing
@@ -40,6 +40,8 @@ WITHOUT_ASYNC = [
     "nn",
     "data",
     "formats",
+    "direct",
+    "temporaries",
     "checkpoints",
     "protocol",
     "compute",
