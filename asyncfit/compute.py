@@ -26,9 +26,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
-
 from .events import BatchBegin, BatchEnd, EpochBegin, EpochEnd, Event, TrainBegin, ValidationBegin, ValidationEnd
+from .pool import copy_state
 from .protocol import (
     BatchBegun,
     BatchDone,
@@ -55,7 +54,7 @@ from .protocol import (
     WasSnapshot,
 )
 
-__all__ = ["Compute", "InlinePort", "Progress", "Source", "Work", "copy_state", "every_epoch"]
+__all__ = ["Compute", "InlinePort", "Progress", "Source", "Work", "every_epoch"]
 
 
 class Source(Protocol):
@@ -93,17 +92,6 @@ class InlinePort(Protocol):
 def every_epoch(epoch: int) -> bool:
     """Validation follows each epoch."""
     return True
-
-
-def copy_state(state: State) -> dict[str, Any]:
-    """A copy whose arrays nobody can write to."""
-    copied: dict[str, Any] = {}
-    for name, value in state.items():
-        if isinstance(value, np.ndarray):
-            value = value.copy()
-            value.flags.writeable = False
-        copied[name] = value
-    return copied
 
 
 @dataclass(kw_only=True)

@@ -21,7 +21,7 @@ import numpy as np
 from .bus import EventBus
 from .callback import Callback, subscription_of
 from .claims import claim, subscriptions_of
-from .compute import Work, copy_state
+from .compute import Work
 from .data import Batch, FitPlan
 from .errors import InvalidInput, ModelBusy
 from .executors.base import Executor
@@ -31,6 +31,7 @@ from .history import History
 from .inline_port import check_inline, for_process
 from .machine import blas
 from .names import unknown
+from .pool import copy_state
 from .protocol import State, Trainable
 from .run import Order, Run
 from .snapshot import StateReader

@@ -20,7 +20,6 @@ import numpy as np
 from . import modelfile
 from .bus import EventBus
 from .callback import Callback
-from .compute import copy_state
 from .data import FitData, PassPlan, plan_evaluate, plan_fit, plan_predict
 from .data.intake import Rows
 from .errors import InvalidInput
@@ -39,6 +38,7 @@ from .nn.metrics import MetricLike
 from .nn.optimizers import Optimizer, OptimizerLike
 from .nn.streams import checked_seed
 from .passes import EVALUATE, PREDICT, Kind, check_listeners, perform
+from .pool import copy_state
 from .protocol import State, Trainable
 from .reading import Figures, Reader, as_figures, check_rows, check_values
 from .run import Run

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .compute import copy_state
 from .executors.loopback import LoopbackExecutor
+from .pool import copy_state
 from .protocol import State, Trainable
 
 __all__ = ["LoopbackExecutor", "Scripted", "check_trainable"]

@@ -21,7 +21,7 @@ ORDER = """
     errors names wording extras machine signals jobs events
     tasks stepping roster subscriptions mailbox streams bus callback claims
     nn layers losses metrics optimizers initializers activations
-    data direct temporaries checkpoints formats protocol
+    data direct temporaries checkpoints formats protocol pool
     snapshot background control compute ledger
     executors inline_port delivery
     curves notebook history run fit passes front trainer testing
@@ -44,6 +44,7 @@ WITHOUT_ASYNC = [
     "temporaries",
     "checkpoints",
     "protocol",
+    "pool",
     "compute",
     "ledger",
 ]

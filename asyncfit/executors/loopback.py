@@ -14,6 +14,7 @@ import anyio
 import anyio.lowlevel
 
 from ..compute import Compute, Work
+from ..pool import Pool
 from ..protocol import Command, Report
 from .base import AtOnce, Place, Wakeup
 
@@ -30,6 +31,8 @@ class Loopback:
 
     def __init__(self, work: Work) -> None:
         work.stepwise = True
+        self._pool = Pool()
+        work.copy = self._pool.share
         self.reports: deque[Report] = deque()
         self.compute = Compute(work, self.reports.append)
         self.over = False
@@ -50,10 +53,11 @@ class Loopback:
             with self.compute.work.around():
                 self._waiting = next(self._steps)
         except StopIteration:
-            self.over = True
+            self.close()
 
     def close(self) -> None:
         self._steps.close()
+        self._pool.close()
         self.over = True
 
 

@@ -1,7 +1,7 @@
 """What crosses from process to process: objects as bytes, their arrays in anonymous memory by descriptor.
 
-A block of anonymous memory has no name. It is gone when the last process that holds it is, however that ended, and no
-size of /dev/shm limits it. Arrays that lie in files already (memory maps) travel as their file's descriptor.
+Large arrays lie in a block of anonymous memory (see `pool.py`). Those that lie in files already (memory maps) travel as
+their file's descriptor.
 """
 
 from __future__ import annotations
@@ -10,229 +10,20 @@ import io
 import mmap
 import os
 import pickle
-import threading
-import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-from ..compute import copy_state
-from ..protocol import State
+from ..pool import PLAIN, SMALL, Array, Block, SharedState, adopted, aligned, memfd
 
-__all__ = ["Block", "NotPortable", "Pool", "SharedState", "adopted", "check_portable", "dumps", "loads", "many_adopted"]
+__all__ = ["NotPortable", "check_portable", "dumps", "loads"]
 
-SMALL = 16 * 1024
-"""Arrays below this many bytes travel among the other bytes: a block costs some 20 µs on either side."""
-
-MOST_ADOPTED = 32
-
-ALIGNED = 64
 _PAGE = mmap.ALLOCATIONGRANULARITY
-_PLAIN = (np.ndarray, np.memmap)
-"""Other kinds of arrays have more to them than their numbers: a mask, say."""
-
-Array = np.ndarray[Any, np.dtype[Any]]
-Place = tuple[str, str, tuple[int, ...], int]
-"""Name, type, shape and offset of an array in a block."""
 
 
 class NotPortable(Exception):
     """An object that another interpreter could not import; the text names it."""
-
-
-def _anonymous(size: int) -> int:
-    """The descriptor of a new block, all zeros."""
-    try:
-        block = os.memfd_create("asyncfit", os.MFD_CLOEXEC)
-    except (AttributeError, OSError):  # no such call in this kernel
-        import tempfile
-
-        with tempfile.TemporaryFile() as file:
-            block = os.dup(file.fileno())
-    try:
-        os.ftruncate(block, size)
-    except BaseException:
-        os.close(block)
-        raise
-    return block
-
-
-def _aligned(offset: int) -> int:
-    return -(-offset // ALIGNED) * ALIGNED
-
-
-def _views(memory: mmap.mmap | Array, layout: Iterable[Place]) -> dict[str, Array]:
-    return {name: np.ndarray(shape, dtype, memory, offset) for name, dtype, shape, offset in layout}
-
-
-class Block:
-    """A block of anonymous memory, mapped.
-
-    Attributes:
-        number: its name on both sides.
-        descriptor: by which it is handed over.
-    """
-
-    __slots__ = ("_left", "descriptor", "mapped", "number", "size")
-
-    def __init__(
-        self, number: int, descriptor: int, size: int, mapped: mmap.mmap, left: Callable[[Block], object]
-    ) -> None:
-        self.number, self.descriptor, self.size, self.mapped = number, descriptor, size, mapped
-        self._left = left
-
-    def leave(self) -> None:
-        """Nobody here reads it any longer; may be called by a collection in any thread."""
-        self._left(self)
-
-
-class SharedState(dict[str, Any]):
-    """A state whose arrays lie in one block: read-only, and passed on to the other process without another copy.
-
-    The block is in use as long as anybody holds one of the arrays, or a view of one, though the state itself be gone.
-    """
-
-    __slots__ = ("__weakref__", "block", "layout")
-
-    def __init__(self, values: Mapping[str, Any], layout: Iterable[Place], block: Block) -> None:
-        """A user of `block`. `values` has a None in the place of each array."""
-        self.block = block
-        self.layout = tuple(layout)
-        super().__init__(values)
-        whole = np.ndarray((block.size,), np.uint8, block.mapped)  # the base of all arrays, and of all views of them
-        weakref.finalize(whole, block.leave).atexit = False
-        for name, view in _views(whole, self.layout).items():
-            view.flags.writeable = False
-            self[name] = view
-
-    def bare(self) -> dict[str, Any]:
-        """The values, None in the place of each array."""
-        arrays = {place[0] for place in self.layout}
-        return {name: None if name in arrays else value for name, value in self.items()}
-
-
-class Pool:
-    """A worker's blocks for the states of one run. One is filled anew when neither side reads it any longer.
-
-    New pages cost ten times as much as a copy into old ones, so blocks go round.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()  # a collection may call `leave` at any moment
-        self._free: list[Block] = []
-        self._users: dict[int, int] = {}
-        self._blocks: dict[int, Block] = {}
-        self._next = int.from_bytes(os.urandom(6)) << 16  # a number means one block, in all processes
-
-    def share(self, state: State) -> dict[str, Any]:
-        """A copy of a state that nobody can write to, in memory that can be handed over, if it is large."""
-        layout: list[Place] = []
-        size = 0
-        for name, value in state.items():
-            if type(value) in _PLAIN and not value.dtype.hasobject:
-                size = _aligned(size)
-                layout.append((name, value.dtype.str, value.shape, size))
-                size += value.nbytes
-        if size < SMALL or any(np.dtype(dtype) != state[name].dtype for name, dtype, _, _ in layout):
-            return copy_state(state)  # also where a type has more to it than its code, as structured ones do
-        block = self._taken(size)
-        for name, array in _views(block.mapped, layout).items():
-            np.copyto(array, state[name])
-        arrays = {place[0] for place in layout}
-        return SharedState(copy_state({n: None if n in arrays else v for n, v in state.items()}), layout, block)
-
-    def _taken(self, size: int) -> Block:
-        with self._lock:
-            fitting = next((block for block in self._free if block.size == size), None)
-            if fitting is not None:
-                self._free.remove(fitting)
-                self._users[fitting.number] = 1
-                return fitting
-            while self._free:  # of another size: the state has grown
-                old = self._free.pop()
-                del self._blocks[old.number]
-                os.close(old.descriptor)
-            descriptor = _anonymous(size)
-            self._next += 1
-            block = Block(self._next, descriptor, size, _mapped(descriptor, size), self._left)
-            self._blocks[block.number] = block
-            self._users[block.number] = 1
-            return block
-
-    def again(self, block: Block) -> None:
-        """It is about to be handed over, or came back: somebody more reads it."""
-        with self._lock:
-            if block.number in self._users:
-                self._users[block.number] += 1
-
-    def known(self, number: int) -> Block | None:
-        """The block of that number, if it is one of these."""
-        with self._lock:
-            return self._blocks.get(number)
-
-    def _left(self, block: Block) -> None:
-        self.freed([block.number])
-
-    def freed(self, numbers: Iterable[int]) -> None:
-        """One user less of each of these."""
-        with self._lock:
-            for number in numbers:
-                users = self._users.get(number, 0) - 1
-                if users > 0:
-                    self._users[number] = users
-                elif number in self._users:
-                    del self._users[number]
-                    self._free.append(self._blocks[number])
-
-    def close(self) -> None:
-        """Close the descriptors; what is still read stays readable."""
-        with self._lock:
-            for block in self._blocks.values():
-                os.close(block.descriptor)
-            self._blocks.clear()
-            self._free.clear()
-            self._users.clear()
-
-    def adopt(self, number: int, descriptor: int, size: int) -> Block:
-        """A block that came from the other side: of this pool, or of an earlier run's."""
-        mine = self.known(number)
-        if mine is None:
-            return adopted(number, descriptor, size, lambda number: None)
-        os.close(descriptor)
-        self.again(mine)
-        return mine
-
-
-_adopted: set[int] = set()
-"""Blocks of other processes that are read here."""
-
-
-def many_adopted() -> bool:
-    """Whether so many are read here that the next states should be copied: each takes two descriptors."""
-    return len(_adopted) > MOST_ADOPTED
-
-
-def adopted(number: int, descriptor: int, size: int, freed: Callable[[int], object]) -> Block:
-    """A block of the other side, to be read here. Takes over the descriptor."""
-
-    def left(block: Block) -> None:
-        os.close(block.descriptor)
-        _adopted.discard(block.number)
-        freed(block.number)
-
-    block = Block(number, descriptor, size, _mapped(descriptor, size, prot=mmap.PROT_READ), left)
-    _adopted.add(number)
-    return block
-
-
-def _mapped(descriptor: int, size: int, **how: int) -> mmap.mmap:
-    """The memory behind a descriptor, which is closed if that fails."""
-    try:
-        return mmap.mmap(descriptor, size, **how)
-    except BaseException:
-        os.close(descriptor)
-        raise
 
 
 Adopt = Callable[[int, int, int], Block]
@@ -254,12 +45,12 @@ class _Pickler(pickle.Pickler):
 
     def persistent_id(self, obj: Any) -> Any:
         kind = obj.__class__
-        if kind is SharedState:
+        if kind is SharedState and obj.block.descriptor >= 0:
             block = obj.block
             self.blocks.append(os.dup(block.descriptor))
             self._handing_over(block)
             return "state", len(self.blocks) - 1, obj.bare(), obj.layout, block.number, block.size
-        if kind not in _PLAIN:
+        if kind not in PLAIN:
             return None
         if obj.nbytes < SMALL or obj.dtype.hasobject or np.dtype(obj.dtype.str) != obj.dtype:
             return None
@@ -269,7 +60,7 @@ class _Pickler(pickle.Pickler):
         return known[1]
 
     def _in_block(self, array: Array) -> Any:
-        offset = _aligned(self.size)
+        offset = aligned(self.size)
         self.left_out.append((array, offset))
         self.size = offset + array.nbytes
         return "block", array.dtype.str, array.shape, offset, _order(array)
@@ -339,7 +130,7 @@ def dumps(obj: Any, handing_over: Callable[[Block], object] = lambda block: None
     try:
         pickler.dump(obj)
         if pickler.size:
-            blocks.append(_anonymous(pickler.size))  # the last one
+            blocks.append(memfd(pickler.size))  # the last one
             mapped = mmap.mmap(blocks[-1], pickler.size)
             for array, offset in pickler.left_out:
                 place = np.ndarray(array.shape, array.dtype, mapped, offset, order=_order(array))

@@ -19,8 +19,9 @@ from typing import Any, Protocol
 
 import anyio
 
-from ..compute import Progress, Work, copy_state
+from ..compute import Progress, Work
 from ..errors import WorkerLost
+from ..pool import SharedState, adopted, copy_state, many_adopted
 from ..protocol import (
     BatchBegun,
     BatchDone,
@@ -40,7 +41,7 @@ from ..signals import Signal
 from .base import Wakeup, in_context
 from .channel import Frame, Kind, Outbox, Reader, batches_from, plain_from
 from .child import EXIT, Child
-from .memory import SharedState, adopted, dumps, loads, many_adopted
+from .memory import dumps, loads
 from .parcel import parcel
 
 __all__ = ["Host", "ProcessWorker"]

@@ -17,6 +17,7 @@ from typing import Any
 import anyio
 
 from ..compute import Compute, Work
+from ..pool import Pool
 from ..protocol import BatchBegun, BatchDone, Command, End, Ended, Report
 from .base import AtOnce, Place, Wakeup, in_context
 
@@ -36,6 +37,8 @@ class ThreadWorker:
 
     def __init__(self, work: Work) -> None:
         self.reports: deque[Report] = deque()
+        self._pool = Pool()
+        work.copy = self._pool.share
         self._compute = Compute(work, self._report)
         self.progress = self._compute.progress
         self._wakeup = Wakeup()
@@ -56,6 +59,8 @@ class ThreadWorker:
             at = self.progress
             self.reports.append(Ended(0, time.time(), at.step, at.epoch, None, error))
             self._wakeup.set()
+        finally:
+            self._pool.close()
 
     def _step_through(self) -> None:
         steps = self._compute.run()

@@ -26,9 +26,10 @@ from typing import Any
 from ..compute import Compute, Work
 from ..errors import AsyncFitError
 from ..machine import blas
+from ..pool import Pool
 from ..protocol import BatchBegun, BatchDone, Ended, Failed
 from .channel import Frame, Kind, Outbox, Reader, batches_to, plain_to
-from .memory import Pool, dumps, loads
+from .memory import dumps, loads
 from .thread import GATHER
 
 __all__ = ["Server", "main"]
@@ -78,7 +79,7 @@ class Server:
         self._sent = 0.0
         self._told: Any = None
         self._compute: Compute | None = None
-        self._pool = Pool()
+        self._pool = Pool(portable=True)
 
     def serve(self) -> None:
         threading.Thread(target=self._read, name="asyncfit commands", daemon=True).start()
@@ -198,7 +199,7 @@ class Server:
 
     def _take(self, frame: Frame) -> None:
         if frame.kind == Kind.RUN:
-            self._inbox, self._filling = deque(), Pool()
+            self._inbox, self._filling = deque(), Pool(portable=True)
             self._runs.put((frame, self._inbox, self._filling))
         elif frame.kind == Kind.FREED:
             self._filling.freed(json.loads(frame.data))

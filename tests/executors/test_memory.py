@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from asyncfit.executors import memory
-from asyncfit.executors.memory import NotPortable, Pool, SharedState, adopted, check_portable, dumps, loads
+from asyncfit.executors.memory import NotPortable, check_portable, dumps, loads
+from asyncfit.pool import Pool, SharedState, adopted
 
 BIG = np.random.default_rng(0).normal(size=(300, 40))
 
@@ -118,14 +119,14 @@ def test_without_anonymous_memory_an_unlinked_file_does(monkeypatch: pytest.Monk
 
 def test_a_shared_state_is_a_copy_that_nobody_can_write_to() -> None:
     live: dict[str, Any] = {"w": BIG.copy(), "none": np.zeros((0, 3)), "step": 7, "name": "adam"}
-    shared = Pool().share(live)
+    shared = Pool(portable=True).share(live)
     live["w"][:] = 0
     assert isinstance(shared, SharedState)
     assert np.array_equal(shared["w"], BIG)
     assert (shared["step"], shared["name"], shared["none"].shape) == (7, "adam", (0, 3))
     with pytest.raises(ValueError, match="read-only"):
         shared["w"][0] = 1
-    small = Pool().share({"w": np.ones(3), "step": 7})
+    small = Pool(portable=True).share({"w": np.ones(3), "step": 7})
     assert not isinstance(small, SharedState)
     with pytest.raises(ValueError, match="read-only"):
         small["w"][0] = 1
@@ -133,7 +134,7 @@ def test_a_shared_state_is_a_copy_that_nobody_can_write_to() -> None:
 
 def test_blocks_go_round_when_neither_side_reads_them() -> None:
     before = descriptors()
-    pool, freed = Pool(), list[int]()
+    pool, freed = Pool(portable=True), list[int]()
 
     def handed(state: Any) -> Any:
         return loads(*dumps(state, pool.again), lambda n, d, s: adopted(n, d, s, freed.append))
@@ -161,7 +162,7 @@ def test_blocks_go_round_when_neither_side_reads_them() -> None:
 
 
 def test_a_state_that_comes_back_is_not_filled_anew_while_it_waits() -> None:
-    pool, freed = Pool(), list[int]()
+    pool, freed = Pool(portable=True), list[int]()
     mine = pool.share({"w": BIG})
     theirs = loads(*dumps(mine, pool.again), lambda n, d, s: adopted(n, d, s, freed.append))
     back = dumps({"restore": theirs})  # on its way
@@ -179,9 +180,9 @@ def test_a_state_that_comes_back_is_not_filled_anew_while_it_waits() -> None:
 
 def test_a_state_of_an_earlier_pool_is_simply_read() -> None:
     before = descriptors()
-    pool = Pool()
+    pool = Pool(portable=True)
     theirs = loads(*dumps(pool.share({"w": BIG}), pool.again))
-    came = loads(*dumps(theirs), Pool().adopt)
+    came = loads(*dumps(theirs), Pool(portable=True).adopt)
     assert np.array_equal(came["w"], BIG)
     del theirs, came
     pool.close()
@@ -194,9 +195,9 @@ def test_a_failed_message_leaves_no_descriptor(monkeypatch: pytest.MonkeyPatch) 
     def full(size: int) -> int:
         raise OSError(28, "no memory")
 
-    shared = Pool().share({"w": BIG})
+    shared = Pool(portable=True).share({"w": BIG})
     held = descriptors()
-    monkeypatch.setattr(memory, "_anonymous", full)
+    monkeypatch.setattr(memory, "memfd", full)
     with pytest.raises(OSError, match="no memory"):
         dumps([shared, BIG])
     assert descriptors() == held
@@ -207,7 +208,7 @@ def test_a_failed_message_leaves_no_descriptor(monkeypatch: pytest.MonkeyPatch) 
 def test_an_array_outlives_its_state_and_keeps_the_block() -> None:
     """A `load_state` may keep what it is given, and a user one array of a snapshot."""
     before = descriptors()
-    pool, freed = Pool(), list[int]()
+    pool, freed = Pool(portable=True), list[int]()
     mine: Any = pool.share({"w": BIG, "b": BIG})
     theirs: Any = loads(*dumps(mine, pool.again), lambda n, d, s: adopted(n, d, s, freed.append))
     kept_here, kept_there = mine["w"][5:].T, dict(theirs)["b"]
@@ -238,7 +239,7 @@ def test_what_else_a_state_holds_is_copied_as_it_is() -> None:
         "objects": np.array([1, "two"], dtype=object),
         "masked": np.ma.masked_array(np.arange(9000.0), np.arange(9000) % 2 == 1),
     }
-    shared = Pool().share(odd)
+    shared = Pool(portable=True).share(odd)
     odd["objects"][0] = 7
     assert list(shared["objects"]) == [1, "two"]
     came = across(shared)
@@ -286,7 +287,7 @@ def test_arrays_that_live_only_while_they_are_pickled_are_not_mixed_up(tmp_path:
 
 
 def test_a_block_that_cannot_be_mapped_leaves_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
-    pool = Pool()
+    pool = Pool(portable=True)
     message = dumps(pool.share({"w": BIG}), pool.again)
     pool.close()
     before = descriptors()
@@ -298,7 +299,7 @@ def test_a_block_that_cannot_be_mapped_leaves_no_descriptor(monkeypatch: pytest.
     with pytest.raises(OSError, match="no memory"):
         loads(*message)
     with pytest.raises(OSError, match="no memory"):
-        pool.share({"w": BIG})
+        Pool(portable=True).share({"w": BIG})
     with pytest.raises(OSError, match="no memory"):
         dumps([BIG])
     monkeypatch.undo()

@@ -21,7 +21,7 @@ import pytest
 import asyncfit as af
 from asyncfit import layers
 from asyncfit.executors import child, remote
-from asyncfit.executors.memory import SharedState
+from asyncfit.pool import SharedState
 
 from .helpers import Linear, X, Y, kinds, nothing_left, until, whole
 from .portable import Asks, CannotGoBack, Halve, Names, PickledOnce, RaisesUnusual, Stumbles, Watched, forked
