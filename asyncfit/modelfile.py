@@ -101,13 +101,13 @@ def saved(network: Network, learner: Learner | None, training: Mapping[str, Any]
 def write(model: SavedModel, path: str | os.PathLike[str]) -> None:
     """Put a model into a file, or its weights alone if it ends in `.weights.h5`: whole or not at all.
 
-    For a worker thread.
+    For a worker thread. HDF5's lock, one for the whole process, is not held while the arrays go to the disk.
     """
-    from .checkpoints import write_whole
+    from .checkpoints import write_segments
     from .formats import keras_h5, weights_h5  # imported, with all that they need, when a file is first touched
 
     weights = os.fspath(path).endswith(WEIGHTS)
-    write_whole(path, weights_h5.to_bytes(model) if weights else keras_h5.to_bytes(model))
+    write_segments(path, weights_h5.segments(model) if weights else keras_h5.segments(model))
 
 
 # --- in --------------------------------------------------------------------------------------------------------------

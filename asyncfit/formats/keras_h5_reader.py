@@ -17,6 +17,7 @@ import numpy as np
 
 from asyncfit.errors import BadFile
 
+from .hdf5_headers import SIGNATURE
 from .hdf5_text import Attribute, Texts
 from .saved_model import Array, LayerWeights, SavedModel, keras2_style
 
@@ -24,7 +25,6 @@ __all__ = ["Reader", "from_bytes", "opened"]
 
 
 _WEIGHTS_ALONE = ("layers", "_layer_checkpoint_dependencies")  # groups that save_weights makes
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # All arrays together may be that much larger than the file; compression does not gain more on real weights.
 _EXPANSION, _ALLOWANCE = 16, 16 << 20
 
@@ -46,7 +46,7 @@ def from_bytes(data: bytes, *, name: str) -> SavedModel:
 @contextmanager
 def opened(data: bytes, *, name: str) -> Iterator[Reader]:
     """A reader of the bytes of an HDF5 file; what goes wrong inside comes out as `BadFile`, with the name."""
-    if not data.startswith(_SIGNATURE):
+    if not data.startswith(SIGNATURE):
         raise BadFile(f"{name} {_what_else(data)}")
     import h5py
 

@@ -7,20 +7,22 @@ number, trainable ones first; layers are found by that group's name, not by thei
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from asyncfit.checkpoints import Segment
 from asyncfit.errors import BadFile
 from asyncfit.names import snake
 
+from . import assembly
 from .keras_h5_reader import Reader, opened
 from .saved_model import Array, LayerWeights, SavedModel
+from .skeleton import declare
 
-__all__ = ["SavedWeights", "from_bytes", "keys", "to_bytes"]
+__all__ = ["SavedWeights", "from_bytes", "keys", "segments", "to_bytes"]
 
 _PLACES = ("layers", "_layer_checkpoint_dependencies")  # the second in files of Keras 2.13 to 2.15
 
@@ -50,32 +52,50 @@ def keys(classes: Iterable[str]) -> list[str]:
     return found
 
 
-def to_bytes(model: SavedModel) -> bytes:
-    """The file that holds the weights of `model`, with its optimizer's state if it was compiled."""
-    import h5py
+class Description:
+    """What the file of a model's weights has in it, with its optimizer's state if it was compiled.
 
-    config = model.config["config"]
-    kinds = {one["config"]["name"]: one["class_name"] for one in config["layers"]}
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file:
-        _write(file, config["name"], [])
-        layers = file.create_group("layers")
+    Attributes:
+        arrays: by path from the root.
+    """
+
+    def __init__(self, model: SavedModel) -> None:
+        self.arrays: dict[str, Array] = {}
+        self._names: dict[str, str] = {}
+        config = model.config["config"]
+        kinds = {one["config"]["name"]: one["class_name"] for one in config["layers"]}
+        self._add("", config["name"], [])
         for key, (name, arrays) in zip(keys(kinds[name] for name, _ in model.weights), model.weights, strict=True):
-            _write(layers.create_group(key), name, [array for _, array in arrays])
+            self._add(f"/layers/{key}", name, [array for _, array in arrays])
         if model.optimizer_weights:
             settings = (model.training_config or {}).get("optimizer_config", {}).get("config", {})
             iteration, *rest = [array for _, array in model.optimizer_weights]
             small = iteration.astype(np.int32) if iteration < 1 << 31 else iteration  # as Keras counts
-            _write(file.create_group("optimizer"), settings.get("name", "optimizer"), [small, *rest])
-    return buffer.getvalue()
+            self._add("/optimizer", settings.get("name", "optimizer"), [small, *rest])
+
+    def _add(self, place: str, name: str, arrays: Sequence[Array]) -> None:
+        self._names[f"{place}/vars"] = name
+        for number, array in enumerate(arrays):
+            little = np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
+            self.arrays[f"{place}/vars/{number}"] = little
+
+    def fill(self, file: Any) -> None:
+        """Make it all in an open h5py file, but for the numbers in the arrays."""
+        file.create_group("layers")
+        for path, name in self._names.items():
+            file.create_group(path).attrs["name"] = name
+        for path, array in self.arrays.items():
+            declare(file, path, array.dtype, array.shape)
 
 
-def _write(group: Any, name: str, arrays: Sequence[Array]) -> None:
-    place = group.create_group("vars")
-    place.attrs["name"] = name
-    for number, array in enumerate(arrays):
-        little = np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
-        place.create_dataset(str(number), data=little, track_times=False)
+def segments(model: SavedModel) -> list[Segment]:
+    """The file that holds the weights of `model`, for `checkpoints.write_segments`."""
+    return assembly.segments(Description(model))
+
+
+def to_bytes(model: SavedModel) -> bytes:
+    """The file's bytes; the same for the same model."""
+    return assembly.joined(segments(model))
 
 
 def from_bytes(data: bytes, *, name: str) -> SavedWeights:
