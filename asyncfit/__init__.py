@@ -10,6 +10,7 @@ from .errors import BadFile as BadFile
 from .errors import CallbackBusy as CallbackBusy
 from .errors import CheckpointError as CheckpointError
 from .errors import DetachedEvent as DetachedEvent
+from .errors import DirectoryBusy as DirectoryBusy
 from .errors import GateReleased as GateReleased
 from .errors import InvalidInput as InvalidInput
 from .errors import ModelBusy as ModelBusy
@@ -96,6 +97,7 @@ __all__ = [
     "CheckpointFailed",
     "CheckpointSaved",
     "DetachedEvent",
+    "DirectoryBusy",
     "EpochBegin",
     "EpochEnd",
     "EvaluateBatchEnd",

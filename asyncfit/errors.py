@@ -6,6 +6,7 @@
     ├── InvalidInput (ValueError)      what was given cannot be used; raised before anything has started
     ├── ModelBusy (RuntimeError)       a run holds the model; the message names the way that works meanwhile
     ├── CallbackBusy (RuntimeError)    a callback object takes part in another run, which has not ended
+    ├── DirectoryBusy (RuntimeError)   another run, of this process or another, writes its checkpoints there
     ├── NotStarted (RuntimeError)      a fit was used before it was entered, or a second time
     ├── DetachedEvent (RuntimeError)   control or model asked of an event that belongs to no run, or has none
     ├── GateReleased (RuntimeError)    control asked of an event whose gate is no longer held
@@ -21,12 +22,17 @@ Values are attributes, not only in the text. Slips in code (a wrong signature, a
 
 from __future__ import annotations
 
+import functools
+import os
+from typing import Any
+
 __all__ = [
     "AsyncFitError",
     "BadFile",
     "CallbackBusy",
     "CheckpointError",
     "DetachedEvent",
+    "DirectoryBusy",
     "GateReleased",
     "InvalidInput",
     "ModelBusy",
@@ -51,6 +57,33 @@ class ModelBusy(AsyncFitError, RuntimeError):
 
 class CallbackBusy(AsyncFitError, RuntimeError):
     """A callback object takes part in another run, which has not ended; it serves one at a time."""
+
+
+class DirectoryBusy(AsyncFitError, RuntimeError):
+    """Another run writes its checkpoints into this directory; one at a time may, of all processes.
+
+    Attributes:
+        path: the directory.
+        pid, host: the process that has it; None and "" if that cannot be told.
+        run_id: its run, or "" if that has not begun.
+    """
+
+    def __init__(self, path: str, *, pid: int | None = None, host: str = "", run_id: str = "") -> None:
+        where = f"process {pid} on host {host!r}" if pid is not None else "another process"
+        if pid == os.getpid() and host == os.uname().nodename:
+            where = f"this process ({pid} on host {host!r})"
+        run = f"run {run_id!r}" if run_id else "a run"
+        super().__init__(
+            f"{path!r} is in use: {run} of {where} writes its checkpoints there; wait for its end, or give each run "
+            "a directory of its own"
+        )
+        self.path = path
+        self.pid = pid
+        self.host = host
+        self.run_id = run_id
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return functools.partial(type(self), pid=self.pid, host=self.host, run_id=self.run_id), (self.path,)
 
 
 class NotStarted(AsyncFitError, RuntimeError):

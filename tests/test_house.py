@@ -21,7 +21,7 @@ ORDER = """
     errors names wording extras machine signals jobs events
     tasks stepping roster subscriptions mailbox streams bus callback claims
     nn layers losses metrics optimizers initializers activations
-    data direct temporaries checkpoints formats protocol pool
+    data direct temporaries checkpoints locks backups formats protocol pool
     snapshot background control compute ledger
     executors inline_port delivery
     curves notebook history run fit passes front trainer testing
@@ -43,6 +43,8 @@ WITHOUT_ASYNC = [
     "direct",
     "temporaries",
     "checkpoints",
+    "locks",
+    "backups",
     "protocol",
     "pool",
     "compute",
@@ -131,7 +133,7 @@ def test_the_front_door_is_complete() -> None:
         StopRequested LearningRateChanged WeightsRestored CheckpointSaved CheckpointFailed
         SubscriberFailed EventsDropped RunPaused RunResumed AsyncFitError InvalidInput ModelBusy
         NotStarted DetachedEvent GateReleased RunCancelled SubscriberTimeout WorkerLost
-        CheckpointError BadFile CallbackBusy Omitted
+        CheckpointError BadFile CallbackBusy DirectoryBusy Omitted
         EvaluateBegin EvaluateBatchEnd EvaluateEnd PredictBegin PredictBatchEnd PredictEnd
     """.split()
     assert not set(wanted) - set(names)
