@@ -42,11 +42,14 @@ from .protocol import (
     Interest,
     Listen,
     Pause,
+    Position,
     RateSet,
+    Reached,
     Report,
     SetRate,
     State,
     Stop,
+    TakePoint,
     TakeSnapshot,
     Trainable,
     TrainBegun,
@@ -54,7 +57,7 @@ from .protocol import (
     WasSnapshot,
 )
 
-__all__ = ["Compute", "InlinePort", "Progress", "Source", "Work", "every_epoch"]
+__all__ = ["Compute", "InlinePort", "Progress", "Source", "Start", "Work", "every_epoch"]
 
 
 class Source(Protocol):
@@ -78,6 +81,7 @@ class InlinePort(Protocol):
 
     def state(self) -> Any: ...
     def load_state(self, state: Any) -> None: ...
+    def kept(self) -> Mapping[str, Any]: ...
 
     # between processes
 
@@ -95,6 +99,21 @@ def every_epoch(epoch: int) -> bool:
 
 
 @dataclass(kw_only=True)
+class Start:
+    """Where to begin, if not at the beginning.
+
+    Attributes:
+        position: where an earlier run was.
+        state: what its model was then.
+        change: what was decided there, and is not in the state.
+    """
+
+    position: Position
+    state: State
+    change: Change | None = None
+
+
+@dataclass(kw_only=True)
 class Work:
     """All that compute needs to know of a run."""
 
@@ -104,6 +123,7 @@ class Work:
     validation: Source | None = None
     validates: Callable[[int], bool] = every_epoch
     initial_epoch: int = 0
+    start: Start | None = None
     params: Mapping[str, Any]
     lookahead: int = 0
     max_ahead: int = 100_000
@@ -144,11 +164,12 @@ class _Hold:
     `inline` is what replayable inline handlers keep, as it was then.
     """
 
-    __slots__ = ("begun", "inline", "next", "state", "step")
+    __slots__ = ("at", "begun", "inline", "next", "state", "step")
 
     def __init__(
         self, state: dict[str, Any] | None, step: int, begun: int, next: int | None = None, inline: Any = None
     ) -> None:
+        self.at: Position | None = None
         self.state = state
         self.inline = inline
         self.step = step
@@ -182,6 +203,11 @@ class Compute:
         self._begun = 0
         self._era = 0
         self._stop = self._paused = self._throttled = self._snapshot_wanted = False
+        self._point_wanted = self._boundary_saves = self._inline_begun = False
+        self._start = work.start
+        self._from = None if work.start is None else work.start.position
+        if self._from is not None:
+            self.progress.epoch, self.progress.batch, self.progress.step = self._from[:3]
         self._attention = True
         self._rate_wanted: SetRate | None = None
         self._replay_until = -1
@@ -226,16 +252,34 @@ class Compute:
 
     def _begin(self, epoch: int | None) -> int | None:
         held = self.interest.hold_boundary or self.interest.hold_begin
+        start, progress = self._start, self.progress
+        if start is not None:
+            self._put(start)
         asked = self._inline(TrainBegin, params=self.work.params) if self.interest.inline else None
+        if start is not None and self.interest.inline:  # what it decides here it decided when all began
+            asked = self._stops_alone(start, asked)
         if self._stop:
             epoch = None
         self._ahead = 0 if held else self.work.lookahead  # whatever a gate decides here, it decides before all work
         snapshot = self._snapshot() if held or self.interest.snapshot_boundary else None
         if held:
-            self._hold(_Hold(snapshot, 0, self._begun, epoch, self._inline_state()))
-        rate = float(self.work.trainable.learning_rate)
-        self._report(TrainBegun(0, time.time(), self.work.params, held, epoch, 0, rate, snapshot, asked))
+            self._hold(hold := _Hold(snapshot, progress.step, self._begun, epoch, self._inline_state()))
+            hold.at = self._from
+        now, rate = time.time(), float(self.work.trainable.learning_rate)
+        params, step = self.work.params, progress.step
+        self._report(TrainBegun(0, now, params, held, epoch, step, rate, snapshot, asked, self._from))
         return epoch
+
+    def _put(self, start: Start) -> None:
+        """Let the model be as it was."""
+        self.work.trainable.load_state(start.state)
+        if start.change is not None:
+            self._apply(start.change)
+
+    def _stops_alone(self, start: Start, asked: Decision | None) -> Decision | None:
+        """Take back what inline handlers have changed, and what they asked for but a stop."""
+        self._put(start)
+        return Decision(stops=asked.stops) if asked is not None and asked.stops else None
 
     def _epoch(self, epoch: int) -> Generator[bool, None, int | None]:
         complete = yield from self._train(epoch)
@@ -245,13 +289,14 @@ class Compute:
         """The batches of an epoch; whether all of them were done."""
         progress, inbox, report, key = self.progress, self.inbox, self._report, self.work.key
         train_batch, seek, stepwise, clock = self.work.trainable.train_batch, self._seek, self.work.stepwise, time.time
-        sums: dict[str, float] = {}
-        counts: dict[str, int] = {}
-        progress.epoch, progress.batch, progress.sums, progress.counts = epoch, 0, sums, counts
-        batch = 0
-        inline_begun = False
+        at, self._from = self._from, None
+        if at is None:
+            at = Position(epoch, 0, progress.step)
+        sums, counts, batch = dict(at.sums), dict(at.counts), at.batch
+        progress.epoch, progress.batch, progress.sums, progress.counts = epoch, batch, sums, counts
+        self._inline_begun = False
         steps = self.work.data.steps(epoch)
-        batches = self.work.data.batches(epoch)
+        batches = self.work.data.batches(epoch, batch)
         try:
             # asked for one by one, after the commands: what a source has been asked for, it may have read
             while batch < steps:
@@ -261,9 +306,11 @@ class Compute:
                     yield from self._before_batch()
                     if self._stop:
                         return False
-                if self.interest.inline and not inline_begun:
-                    inline_begun = True
-                    self._inline_epoch = self._inline(EpochBegin, epoch=epoch)
+                if self.interest.inline and not self._inline_begun:
+                    self._inline_begun = True
+                    self._inline_epoch = asked = self._inline(EpochBegin, epoch=epoch)
+                    if at.inline_begun and self._start is not None:
+                        self._inline_epoch = self._stops_alone(self._start, asked)
                     if self._stop:
                         return False
                 try:
@@ -298,11 +345,32 @@ class Compute:
                         means = {name: float(value) for name, value in logs.items()}
                         report(BatchDone(self._era, clock(), epoch, batch, step, size, means, False, state, None))
                 batch += 1
+                if self._saving:
+                    self._save(epoch, batch, steps)
             return True
         finally:
             close = getattr(batches, "close", None)
             if close is not None:
                 close()
+
+    def _save(self, epoch: int, batch: int, steps: int) -> None:
+        """Report all that a checkpoint needs, if one is due; behind the last batch the boundary is to bring it."""
+        every, step = self.interest.save_every, self.progress.step
+        if not self._point_wanted and (not every or step % every):
+            return
+        self._point_wanted, self._saving = False, bool(every)
+        if batch == steps:
+            self._boundary_saves = True
+            return
+        self._report(Reached(self._era, time.time(), self._position(epoch), self._snapshot(), self._kept()))
+
+    def _position(self, epoch: int) -> Position:
+        """Between two batches of the epoch."""
+        at, begun = self.progress, self._inline_begun or not self.interest.inline
+        return Position(epoch, at.batch, at.step, dict(at.sums), dict(at.counts), True, begun)
+
+    def _kept(self) -> Mapping[str, Any] | None:
+        return None if self.work.inline is None else self.work.inline.kept()
 
     def _announce(self, epoch: int, batch: int, step: int) -> Generator[bool, None, None]:
         interest = self.interest
@@ -374,6 +442,10 @@ class Compute:
             snapshot = self._open_boundary(held)
         if self.inbox:
             self._obey_all()
+        saves, self._boundary_saves = self.interest.save_boundary or self._boundary_saves, False
+        might = saves or (self.interest.saves and (held or self._stop))
+        if might and snapshot is None and self._boundary is None:
+            snapshot = self._snapshot()
         after = epoch + 1 if complete and not self._stop and epoch + 1 < work.epochs else None
         if self._boundary is not None:
             self._boundary.next = after
@@ -383,7 +455,8 @@ class Compute:
             EpochDone(
                 era=self._era, time=now, epoch=epoch, step=progress.step, logs=logs, val_logs=val_logs,
                 complete=complete, held=held, next=after, rate=rate, rate_now=rate_now, snapshot=snapshot,
-                inline_validation=asked_validation, inline=asked,
+                inline_validation=asked_validation, inline=asked, saves=saves, kept=self._kept() if might else None,
+                position=None if complete else self._position(epoch),
             )
         )  # fmt: skip
         return after
@@ -522,6 +595,8 @@ class Compute:
                 else:
                     self._paused = on
                 self._attention = True
+            case TakePoint():
+                self._point_wanted = self._saving = True
             case TakeSnapshot():
                 self._snapshot_wanted = self._attention = True
             case SetRate():
@@ -533,13 +608,15 @@ class Compute:
         self.interest = interest
         self._each_begin = bool(interest.batch_begin or interest.hold_batch_begin or interest.inline_batch_begin)
         self._each_end = bool(interest.batch_end or interest.hold_batch_end or interest.inline_batch_end)
+        self._saving = bool(interest.save_every) or self._point_wanted
 
     def _go_back(self, hold: _Hold) -> None:
         """Everything as it was at the hold, but for a pause and a snapshot that somebody waits for."""
         self._holds.clear()
         self._batch_held = 0
         self._boundary = self._inline_epoch = self._rate_wanted = None
-        self._stop = False
+        self._stop = self._boundary_saves = False
+        self._from = hold.at
         if hold.state is not None and self._begun != hold.begun:
             self._replay_until = max(self._replay_until, self.progress.step)
             self.progress.step = hold.step

@@ -11,13 +11,14 @@ import logging
 import math
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import anyio
 import anyio.abc
 
 from .bus import EventBus
+from .callback import Callback
 from .control import GateControl, Owner, named
 from .events import (
     BatchBegin,
@@ -35,6 +36,7 @@ from .inline_port import Inline
 from .mailbox import Mailbox, clock
 from .protocol import Decision, Interest
 from .roster import Entry
+from .saving import Savings, kept_copy
 from .streams import EventStream
 from .subscriptions import SubscriberStats, Subscription
 from .tasks import take_back, was_interrupted
@@ -71,6 +73,7 @@ class Delivery:
         self._timer_due = anyio.Event()
         self._looks: dict[Callable[[], object], tuple[float, float]] = {}  # how often each is due, and when
         self._over = False
+        self.savings: Savings | None = None
         self.inline = Inline(owner)
         for subscription in subscriptions:
             self._add(subscription)
@@ -142,7 +145,11 @@ class Delivery:
         return wanted
 
     def interest(self) -> Interest:
-        """What compute has to report and to hold for those who listen now."""
+        """What compute has to report and to hold for those who listen now, and for those who save."""
+        heard = self._heard()
+        return heard if self.savings is None else self.savings.interest(heard)
+
+    def _heard(self) -> Interest:
         boundary = begin = snapshot_boundary = snapshot_end = validation = inline = lockstep = False
         inline_batch = {BatchBegin: False, BatchEnd: False}
         hold = {BatchBegin: 0, BatchEnd: 0}
@@ -205,6 +212,47 @@ class Delivery:
         if box is None:  # neither, when another thread asks while it comes or goes
             return inline or SubscriberStats(name=subscription.name, mode=subscription.mode)
         return box.statistics() if inline is None else box.statistics() + inline
+
+    def collect(
+        self,
+        known: Mapping[str, Any],
+        done: Callable[[dict[str, Mapping[str, Any]], BaseException | None], None],
+    ) -> None:
+        """Call `done` with the states of all callbacks, each as it is behind the events that it was given so far.
+
+        Args:
+            known: those that were taken elsewhere, by name.
+            done: gets the states by name, and what a callback raised instead of giving its own.
+        """
+        states: dict[str, Mapping[str, Any]] = {}
+        errors: list[BaseException] = []
+        asked = [
+            (subscription.name, subscription.source, self._boxes[subscription])
+            for subscription in self._order
+            if isinstance(subscription.source, Callback) and subscription in self._boxes
+            if subscription.name not in known and type(subscription.source).state_dict is not Callback.state_dict
+        ]
+        left = len(asked)
+
+        def finish() -> None:
+            found = {**states, **known}
+            done({s.name: found[s.name] for s in self._order if found.get(s.name)}, next(iter(errors), None))
+
+        def reached(name: str, callback: Callback) -> None:
+            nonlocal left
+            try:
+                states[name] = kept_copy(callback.state_dict())
+            except Exception as error:
+                error.add_note(f"in state_dict of {name}, which a checkpoint needs")
+                errors.append(error)
+            left -= 1
+            if not left:
+                finish()
+
+        for name, callback, box in asked:
+            box.put_marker(functools.partial(reached, name, callback))
+        if not asked:
+            finish()
 
     # --- what the ledger wants ---------------------------------------------------------------------------------------
 

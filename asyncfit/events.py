@@ -259,7 +259,7 @@ _kinds: dict[str, type[Event]] = {}
 class Event(_Attached):
     """Base of all events. Subclass it as `@dataclass(frozen=True, slots=True, kw_only=True)` for events of your own.
 
-    Events of a run compare and hash by `(run_id, seq)`; events without a run by their contents.
+    Events of a run compare and hash by `(run_id, attempt, seq)`; events without a run by their contents.
 
     Attributes:
         run_id: the run that published it, None outside a run.
@@ -309,12 +309,12 @@ class Event(_Attached):
             return NotImplemented
         if self.run_id is None or other.run_id is None or self.seq < 0 or other.seq < 0:
             return self is other or (self.__class__ is other.__class__ and self.to_dict() == other.to_dict())
-        return self.run_id == other.run_id and self.seq == other.seq
+        return self.seq == other.seq and self.run_id == other.run_id and self.attempt == other.attempt
 
     def __hash__(self) -> int:
         if self.run_id is None or self.seq < 0:
             return hash((self.__class__, self.time))
-        return hash((self.run_id, self.seq))
+        return hash((self.run_id, self.attempt, self.seq))
 
     def publish(self, event: Event) -> None:
         """Publish an event of your own in this event's run, where it gets its number. From any thread.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any
 
@@ -31,9 +31,9 @@ class Fit(Job[History]):
     in a plain script.
     """
 
-    def __init__(self, what: str, begin: Callable[[], Run]) -> None:
+    def __init__(self, what: str, begin: Callable[[], Awaitable[Run]]) -> None:
         async def run_here() -> History:  # no method: a cycle would keep the data, and the warning, until a collection
-            run = begin()
+            run = await begin()
             run._observed = True
             await run._hosted()
             return run._result()
@@ -56,7 +56,7 @@ class Fit(Job[History]):
                 raise NotStarted(f"on trio a run needs an owner: await {self._what}.start(nursery)")
         elif not hasattr(task_group, "start_soon") and not hasattr(task_group, "create_task"):
             raise TypeError(f"start takes a task group or a nursery, not {task_group!r}")
-        run = self._begin()
+        run = await self._begin()
         try:
             if task_group is None:
                 _in_task(run, asyncio.get_running_loop().create_task)
@@ -71,7 +71,7 @@ class Fit(Job[History]):
 
     async def __aenter__(self) -> Run:
         self._take()
-        run = self._begin()
+        run = await self._begin()
         run._observed = True
         self._host = _TaskHost(run) if running_library() == "asyncio" else _GroupHost(run)
         try:

@@ -21,18 +21,20 @@ import numpy as np
 from .bus import EventBus
 from .callback import Callback, subscription_of
 from .claims import claim, subscriptions_of
-from .compute import Work
+from .compute import Start, Work
 from .data import Batch, FitPlan
-from .errors import InvalidInput, ModelBusy
+from .errors import BadFile, InvalidInput, ModelBusy
 from .executors.base import Executor
 from .executors.thread import ThreadExecutor
 from .fit import Fit
+from .formats.paths import is_path
 from .history import History
 from .inline_port import check_inline, for_process
 from .machine import blas
 from .names import unknown
 from .pool import copy_state
 from .protocol import State, Trainable
+from .resuming import Resumed, Search
 from .run import Order, Run
 from .snapshot import StateReader
 from .subscriptions import Subscription
@@ -179,10 +181,11 @@ class Front:
         bus: EventBus | None,
         executor: str | Executor,
         lookahead: int,
-        seed: int,
+        seed: int | None,
         run_id: str | None,
         drain_timeout: float,
         grace: float,
+        resume: str | os.PathLike[str] | None = None,
         prepared: Callable[[Any], None] = lambda data: None,
         before: Callable[[list[Subscription]], list[Callable[[], Any]]] = lambda subscriptions: [],
         as_stored: Callable[[float], float] = float,
@@ -198,17 +201,40 @@ class Front:
         check_inlines()
         runner.check(trainable)
         schedule = _schedule(trainable)
+        path = _resume_path(resume)
+        name = run_id or os.urandom(6).hex()
+        restorers: list[Any] = [one for one in callbacks if hasattr(one, "find") and hasattr(one, "release")]
+        search = Search(restorers, path, name)
         for callback in callbacks:
             if schedule is not None and callback.sets_learning_rate:
                 raise InvalidInput(f"{callback.name or type(callback).__name__} cannot be used here: {schedule}")
 
-        def begin() -> Run:
+        async def begin() -> Run:
             check_inlines()  # the bus may have got some more
             subscriptions = subscriptions_of(callbacks)
+            savers: list[Any] = [one for one in callbacks if hasattr(one, "accept") and hasattr(one, "when")]
             if runner.remote:
                 subscriptions = [for_process(one) for one in subscriptions]
-            name = run_id or os.urandom(6).hex()
-            order = Order(
+            claimed = claim(subscriptions, name)
+
+            def free() -> None:
+                search.release()
+                claimed()
+
+            try:
+                if search:
+                    await anyio.to_thread.run_sync(search.look)
+                run = Run(ordered(subscriptions, savers))
+            except BaseException:
+                free()
+                raise
+            self._free = free
+            self.history = run.history
+            return run
+
+        def ordered(subscriptions: list[Subscription], savers: list[Any]) -> Order:
+            resumed = search.resumed
+            return Order(
                 prepare=prepare,
                 reader=self._reader(),
                 usage=self,
@@ -217,45 +243,49 @@ class Front:
                 bus=bus,
                 before=before(subscriptions),
                 lookahead=int(lookahead),
-                run_id=name,
+                run_id=run_id or (name if resumed is None else resumed.run_id),
                 drain_timeout=float(drain_timeout),
                 grace=float(grace),
                 as_stored=as_stored,
                 schedule=schedule,
+                savers=savers,
+                resumed=resumed,
             )
-            free = claim(subscriptions, name)
-            try:
-                run = Run(order)
-            except BaseException:
-                free()
-                raise
-            self._free = free
-            self.history = run.history
-            return run
 
         def prepare(run: Run) -> Work:
             with self._reading:  # whoever was copying the state is done with it
                 pass
-            key = (seed, self._fits)
+            resumed = run._order.resumed
+            key = (self._own_seed if seed is None else seed, self._fits)
+            if resumed is not None:
+                key = _key_of(resumed, key[0] if seed is not None or self._seed_given else None)
             data = plan.read(key)
             prepared(data)
+            settings = {"model": self._model_settings(), "data": plan.settings}
+            if resumed is not None:
+                resumed.check(settings)
+                _check_place(resumed, data.train.steps, trainable)
+                self._own_seed, self._fits = resumed.settings["model_seed"], key[1]
+            run._order.settings.update(settings, seed=key[0], fits=key[1], model_seed=self._own_seed)
             state: object = trainable.state()
             if not isinstance(state, Mapping):
                 raise TypeError(f"state() must return a mapping of names to arrays and numbers, not {state!r}")
             state_bytes = sum(v.nbytes for v in state.values() if isinstance(v, np.ndarray))
+            first = plan.initial_epoch if resumed is None else resumed.position.epoch
             params = {
                 "epochs": plan.epochs,
-                "initial_epoch": plan.initial_epoch,
+                "initial_epoch": first,
                 "steps": plan.steps,
                 "batch_size": plan.batch_size,
                 "samples": plan.samples,
                 "validation_samples": plan.validation_samples,
                 "lookahead": int(lookahead),
-                "seed": seed,
+                "seed": key[0],
                 "executor": runner.name,
                 **blas(),
                 "state_bytes": state_bytes,
                 "trainable": type(trainable).__name__,
+                "resumed": None if resumed is None else resumed.told,
                 **_metrics(trainable),
             }
             return Work(
@@ -264,7 +294,10 @@ class Front:
                 epochs=plan.epochs,
                 validation=data.validation,
                 validates=plan.validates,
-                initial_epoch=plan.initial_epoch,
+                initial_epoch=first,
+                start=None
+                if resumed is None
+                else Start(position=resumed.position, state=resumed.state, change=resumed.change),
                 params=params,
                 lookahead=int(lookahead),
                 key=key,
@@ -272,6 +305,17 @@ class Front:
             )
 
         return Fit(what, begin)
+
+    # --- going on with a checkpoint ----------------------------------------------------------------------------------
+
+    def _model_settings(self) -> dict[str, Any]:
+        """What the numbers of a training depend on, besides the state."""
+        raise NotImplementedError
+
+    _own_seed: int
+    """What is used if `fit` is given none."""
+    _seed_given: bool
+    """Whether somebody chose it; one that was drawn gives way to the checkpoint's."""
 
 
 def run_batches(
@@ -309,6 +353,45 @@ def _executor(given: str | Executor) -> Executor:
     if isinstance(given, type) or not callable(getattr(given, "place", None)):
         raise TypeError(f"executor= takes {', '.join(map(repr, EXECUTORS))} or an executor, not {given!r}")
     return given
+
+
+def _key_of(resumed: Resumed, chosen: int | None) -> tuple[int, int]:
+    """Seed and number of the fit as they were, unless another seed was chosen than that."""
+    seed, fits, model_seed = (resumed.settings.get(name) for name in ("seed", "fits", "model_seed"))
+    for number in (seed, fits, model_seed):
+        if type(number) is not int or not 0 <= number < 2**64:
+            raise BadFile(f"{resumed.path} is damaged: it has no seed")
+    if chosen is not None and chosen != seed:
+        raise InvalidInput(
+            f"{resumed.path} is of another run, so this one cannot go on with it: seed was {seed} and is {chosen}. "
+            "Give the same seed again, or another directory to begin anew"
+        )
+    return seed, fits  # type: ignore[return-value]
+
+
+def _check_place(resumed: Resumed, steps: Callable[[int], int], trainable: Any) -> None:
+    """Refuse a checkpoint that cannot be one of this run, although it says so."""
+    at = resumed.position
+    if at.batch and at.batch >= steps(at.epoch):
+        raise BadFile(f"{resumed.path} is damaged: epoch {at.epoch} has no batch {at.batch}")
+    check_state = getattr(trainable, "check_state", None)
+    if check_state is not None:
+        try:
+            check_state(resumed.state)
+        except InvalidInput as error:
+            raise BadFile(f"{resumed.path} is damaged: {error}") from error
+
+
+def _resume_path(resume: Any) -> str | None:
+    if resume is None:
+        return None
+    try:
+        path = os.fsdecode(os.fspath(resume))
+    except TypeError:
+        raise TypeError(f"resume= takes the path of a checkpoint, or of a directory of them, not {resume!r}") from None
+    if not is_path(path):
+        raise InvalidInput(f"resume={path!r} is no path")
+    return path
 
 
 def _metrics(trainable: Trainable) -> dict[str, Any]:

@@ -35,6 +35,20 @@ class History:
     reason: str = ""
     _epochs: dict[str, list[int]] = field(default_factory=dict, repr=False)  # of each name: it may come late, or seldom
 
+    def kept(self) -> dict[str, Any]:
+        """What a checkpoint has of it."""
+        return {
+            "epoch": list(self.epoch),
+            "history": {name: list(values) for name, values in self.history.items()},
+            "epochs": {name: list(values) for name, values in self._epochs.items()},
+        }
+
+    def take_up(self, kept: Mapping[str, Any]) -> None:
+        """Go on with what `kept` gave."""
+        self.epoch = list(kept["epoch"])
+        self.history = {name: list(values) for name, values in kept["history"].items()}
+        self._epochs = {name: list(values) for name, values in kept["epochs"].items()}
+
     def note(self, event: Event) -> None:
         """Take in an event of the run, as it is published."""
         if isinstance(event, EpochEnd):

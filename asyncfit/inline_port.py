@@ -281,6 +281,11 @@ class Inline:
         """What replayable callbacks keep, so that it can be put back when work is undone."""
         return {s: copy.deepcopy(dict(s.source.state_dict())) for s in self._stateful()}  # type: ignore[attr-defined]
 
+    def kept(self) -> dict[str, Mapping[str, Any]]:
+        """The same by name, of all that have a memory: for a checkpoint."""
+        states = ((s.name, copy.deepcopy(dict(s.source.state_dict()))) for s in self._stateful())  # type: ignore[attr-defined]
+        return {name: state for name, state in states if state}
+
     def load_state(self, state: Mapping[Subscription, Any]) -> None:
         for subscription in self._stateful():
             if subscription in state:

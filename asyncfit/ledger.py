@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from .events import (
     BatchBegin,
@@ -50,11 +50,14 @@ from .protocol import (
     Interest,
     Listen,
     Pause,
+    Position,
     RateSet,
+    Reached,
     SetRate,
     State,
     Stop,
     StopAsked,
+    TakePoint,
     TakeSnapshot,
     Told,
     TrainBegun,
@@ -63,10 +66,32 @@ from .protocol import (
     WasSnapshot,
 )
 
-__all__ = ["Ledger", "Reply"]
+__all__ = ["Ledger", "Point", "Reply"]
 
 Reply = Callable[[Any], None]
 """Takes a snapshot, or None if the run ended and the model itself is the answer."""
+
+
+class Point(NamedTuple):
+    """A place in the stream at which a checkpoint can be taken: behind it nothing is told yet.
+
+    Attributes:
+        position: where a run that begins with it goes on.
+        time: when compute was there.
+        state, change: the model, and what was decided but is not in that state.
+        kept: the states of callbacks with inline handlers, by name.
+        seq: the number of the next event.
+        final: a resumable stop acts here.
+    """
+
+    position: Position
+    time: float
+    state: State
+    change: Change | None
+    kept: Mapping[str, Any]
+    seq: int
+    final: bool
+
 
 _batch_begin, _batch_end = maker(BatchBegin), maker(BatchEnd)
 _BATCH = (BatchBegin, BatchEnd)
@@ -80,6 +105,7 @@ class Ledger:
         ask: gets an event whose gates are to be asked; `answered` is expected for it, at once or later. At most one
             is out at a time.
         send: gets each command for compute.
+        reached: gets each place at which a checkpoint can be taken.
         gated: whether somebody gates this kind of event now.
         view: makes the snapshot that events carry from a state, its step and its epoch.
         as_stored: a learning rate as the optimizer would store it, so that setting the present one is no change.
@@ -93,16 +119,19 @@ class Ledger:
         publish: Callable[[Event], None],
         ask: Callable[[Event], None],
         send: Callable[[Command], None],
+        reached: Callable[[Point], None] = lambda point: None,
         gated: Callable[[type[Event]], bool],
         view: Callable[[State, int, int], Any] = lambda state, step, epoch: state,
         as_stored: Callable[[float], float] = float,
         lookahead: int = 0,
         run_id: str = "run",
         attempt: int = 0,
+        seq: int = 0,
         control: Any = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._publish_out, self._ask, self._send, self._gated, self._view = publish, ask, send, gated, view
+        self._reached = reached
         self._as_stored, self._lookahead, self._ahead = as_stored, lookahead, lookahead
         self._run_id, self._attempt, self._control, self._clock = run_id, attempt, control, clock
 
@@ -129,7 +158,8 @@ class Ledger:
         self._cancelling = False  # publish on, ungated, up to the first held event
         self._deaf = False  # only Ended still counts
         self._end_sent = False
-        self._era = self._seq = 0
+        self._era, self._seq = 0, seq
+        self._at_end: Point | None = None  # what a checkpoint behind the newest EpochEnd would hold
         self._rate = 0.0
         self._logs: Mapping[str, float] = FrozenDict()
 
@@ -204,6 +234,9 @@ class Ledger:
             self._val_added = dict(report.inline_validation.logs) if report.inline_validation else {}
             if not report.complete:
                 self._stopped = self._stopped or self._wish
+                stop = self._stopped or next(iter(report.inline.stops if report.inline else ()), None)
+                if stop is not None and stop.resumable and report.position is not None:
+                    self._reach(report, report.position, final=True)
             if report.val_logs is not None:
                 self._todo.append(ValidationEnd)
             self._todo.append(EpochEnd)
@@ -215,6 +248,11 @@ class Ledger:
             self._rate = report.rate
             self._open_boundary(report, report.next or 0)
             self._todo.append(TrainBegin)
+        elif kind is Reached:
+            if not self._cancelling:
+                self._reached(
+                    Point(report.position, report.time, report.state, None, report.kept or {}, self._seq, False)
+                )
         elif kind is WasSnapshot:
             self._reply(self._view(report.state, report.step, report.epoch))
         elif kind is RateSet:
@@ -366,11 +404,15 @@ class Ledger:
                 self._val_added.update(decision.logs)
             if decision.stops:
                 self._stopped = self._stopped or decision.stops[0]
+            if report.__class__ is TrainBegun and self._resumed(kind, report):
+                decision.rate = decision.weights = None  # they were decided then, and are in the state
             self._bound.merge(decision)
         last = kind in (TrainBegin, EpochEnd) and report.next is None
         if report.held or last:
             self._stopped = self._stopped or self._wish
         stopping = self._stopped is not None and report.held
+        if kind is EpochEnd:
+            self._epoch_ended(report)
         if kind is TrainBegin or kind is EpochEnd:
             if stopping or last:
                 self._end()
@@ -378,6 +420,9 @@ class Ledger:
                 self._todo.append(EpochBegin)
         elif kind is EpochBegin:
             if stopping:  # an epoch of no batches, of which compute knows nothing
+                if self._stopped is not None and self._stopped.resumable and self._at_end is not None:
+                    self._reached(self._at_end._replace(final=True))
+                    self._at_end = None
                 self._head = EpochDone(
                     self._era, self._clock(), report.next, self.step, {}, None, False, True, None,
                     self._rate, self._rate, None, None, None,
@@ -385,6 +430,28 @@ class Ledger:
                 self._todo.append(EpochEnd)
             elif report.held:
                 self._confirm()
+
+    # --- checkpoints ---
+
+    def _resumed(self, kind: type[Event], report: TrainBegun) -> bool:
+        """Whether handlers decided at this event in the run that this one goes on with."""
+        return report.resumed is not None and (kind is TrainBegin or report.resumed.begun)
+
+    def _epoch_ended(self, report: EpochDone) -> None:
+        if report.complete:
+            final = self._stopped is not None and self._stopped.resumable
+            self._reach(report, Position(report.epoch + 1, 0, report.step), final=final)
+
+    def _reach(self, report: EpochDone, position: Position, *, final: bool) -> None:
+        """Between the boundary's EpochEnd and what follows it; or where an epoch was cut short, before its EpochEnd."""
+        state = self._open_state
+        if state is None:
+            return
+        point = Point(position, report.time, state, self._change(), report.kept or {}, self._seq, final)
+        if report.saves or final:
+            self._reached(point)
+        if self._is_open:
+            self._at_end = point
 
     # --- decisions ---
 
@@ -404,6 +471,7 @@ class Ledger:
 
     def _close_boundary(self, change: Change | None) -> None:
         bound, self._bound = self._bound, Decision()
+        self._at_end = None
         self._restore = bound.restore or self._restore
         self._fallback = bound.fallback or self._fallback
         for stop in bound.stops:
@@ -521,7 +589,7 @@ class Ledger:
 
     def forget(self) -> None:
         """The run is over: hold no state any longer."""
-        self.newest = self._open = self._open_state = self._head = self._restore = None
+        self.newest = self._open = self._open_state = self._head = self._restore = self._at_end = None
         self._bound = Decision()
         self._held.clear()
 
@@ -551,6 +619,11 @@ class Ledger:
         else:
             self._waiting.append(reply)
             self._send(TakeSnapshot())
+
+    def take_point(self) -> None:
+        """Let compute bring all that a checkpoint needs, soon."""
+        if not self._end_sent:
+            self._send(TakePoint())
 
     def listen(self, interest: Interest) -> None:
         self._send(Listen(interest))

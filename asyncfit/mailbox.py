@@ -96,6 +96,15 @@ class Gate:
 Item = Event | Gate
 
 
+class Marker:
+    """A place in a mailbox: `reached` is called when all before it has been delivered. No event, and not counted."""
+
+    __slots__ = ("reached",)
+
+    def __init__(self, reached: Callable[[], None]) -> None:
+        self.reached = reached
+
+
 class _Gap:
     """Events that were dropped since the last delivery."""
 
@@ -144,7 +153,8 @@ class Mailbox:
         # Two queues, so that the oldest event that may be dropped is always at the left end of its own. The tickets
         # (each event's number in this mailbox) say which of the two heads is older.
         self._lossy: deque[tuple[int, Event]] = deque()
-        self._kept: deque[tuple[int, Item]] = deque()
+        self._kept: deque[tuple[int, Item | Marker]] = deque()
+        self._markers = 0  # so many are in it
         self._ticket = 0
         self._calls: dict[type, Callable[[Any], Any]] = {}  # of events that the pump delivers without further ado
         self._gap: _Gap | None = None
@@ -216,6 +226,17 @@ class Mailbox:
             gate.answered, gate.held = True, None  # it can be read, but nobody waits
             return None
         return gate
+
+    def put_marker(self, reached: Callable[[], None]) -> None:
+        """Call `reached` when all that was put in so far has been delivered, or never will be; at once, if it has."""
+        if self.is_closed or (self.idle and self._gap is None):
+            reached()
+            return
+        self._ticket = ticket = self._ticket + 1
+        self._kept.append((ticket, Marker(reached)))
+        self._markers += 1
+        if self._parked is not None:
+            self._wake()
 
     def proceed(self, gate: Gate) -> None:
         """Let a held gate go."""
@@ -308,7 +329,7 @@ class Mailbox:
 
     def __len__(self) -> int:
         """How many events wait."""
-        return len(self._lossy) + len(self._kept)
+        return len(self._lossy) + len(self._kept) - self._markers
 
     @property
     def has_room(self) -> bool:
@@ -353,9 +374,10 @@ class Mailbox:
     def statistics(self) -> SubscriberStats:
         """The figures of this mailbox, also from another thread."""
         queued, in_hand = len(self), self._item
-        waiting: list[tuple[int, Item]] = list(self._lossy)  # in one step: the loop may change it meanwhile
+        waiting: list[tuple[int, Item | Marker]] = list(self._lossy)  # in one step: the loop may change it meanwhile
         waiting += list(self._kept)
-        items = [item for _, item in waiting] + ([] if in_hand is None else [in_hand])
+        items = [item for _, item in waiting if not isinstance(item, Marker)]
+        items += [] if in_hand is None else [in_hand]
         events = [item.event if isinstance(item, Gate) else item for item in items]
         return SubscriberStats(
             name=self.name,
@@ -402,13 +424,17 @@ class Mailbox:
         self.is_closed = self._attention = True
         self._cancelled += len(self)
         gates = [item for _, item in self._kept if isinstance(item, Gate)]
+        markers = [item for _, item in self._kept if isinstance(item, Marker)]
         self._lossy.clear()
         self._kept.clear()
+        self._markers = 0
         self._gap = None
         if isinstance(self._item, Gate):
             gates.append(self._item)
         for gate in gates:
             self._answer(gate, None)
+        for marker in markers:
+            marker.reached()
         if self.full:
             self.full = False
             self.home.on_full(self, False)
@@ -517,11 +543,17 @@ class Mailbox:
         return lossy or None
 
     def _take(self) -> Item | None:
-        """Take the next thing to deliver off its queue."""
-        queue = self._head()
-        if queue is None:
-            return None
-        ticket, item = queue[0]
+        """Take the next thing to deliver off its queue; markers before it are reached."""
+        while True:
+            queue = self._head()
+            if queue is None:
+                return None
+            ticket, item = queue[0]
+            if not isinstance(item, Marker):
+                break
+            queue.popleft()
+            self._markers -= 1
+            item.reached()
         gap = self._gap
         if gap is not None and ticket > gap.ticket:
             self._gap = None

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Settings",
+    "described",
     "matched_weights",
     "read",
     "read_weights",
@@ -55,6 +56,25 @@ def training_config(learner: Learner) -> dict[str, Any]:
         "metrics": [metrics.config(metric) for metric in learner.metrics] or None,
         "weighted_metrics": None,
         "optimizer_config": optimizers.config(learner.optimizer),
+    }
+
+
+def described(network: Network, learner: Learner) -> dict[str, Any]:
+    """What the numbers of a training depend on, besides the state: as plain JSON types, without names."""
+    training = training_config(learner)
+    optimizer = training.pop("optimizer_config")
+    config = {key: value for key, value in optimizer["config"].items() if key not in ("name", "learning_rate")}
+    layers = [
+        {"class_name": type(layer).__name__}
+        | {key: value for key, value in layer.get_config().items() if key not in ("name", "trainable", "dtype")}
+        for layer in network.layers
+    ]
+    return {
+        "layers": layers,
+        "input": list(network.input_shape or ()),
+        "loss": training["loss"],
+        "metrics": training["metrics"],
+        "optimizer": {"class_name": optimizer["class_name"], **config},
     }
 
 

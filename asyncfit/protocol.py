@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 __all__ = [
@@ -30,12 +31,15 @@ __all__ = [
     "Logs",
     "Lost",
     "Pause",
+    "Position",
     "RateSet",
+    "Reached",
     "Report",
     "SetRate",
     "State",
     "Stop",
     "StopAsked",
+    "TakePoint",
     "TakeSnapshot",
     "Told",
     "TrainBegun",
@@ -130,6 +134,22 @@ class Change(NamedTuple):
     rate: float | None = None
 
 
+class Position(NamedTuple):
+    """Between which two batches a run is, and what the epoch has summed up by then.
+
+    `batch` of `epoch` comes next. `begun` says whether `EpochBegin` was published, so that what its gates decided is
+    in the state; `inline_begun` the same of inline handlers.
+    """
+
+    epoch: int
+    batch: int
+    step: int
+    sums: Mapping[str, float] = MappingProxyType({})
+    counts: Mapping[str, int] = MappingProxyType({})
+    begun: bool = False
+    inline_begun: bool = False
+
+
 class Interest(NamedTuple):
     """What compute has to report, and to hold. Batch events: every n-th by `step`, 0 for none."""
 
@@ -151,6 +171,11 @@ class Interest(NamedTuple):
     """Some of them are, for that event of each batch."""
     lockstep: bool = False
     """An inline handler that cannot replay is subscribed: lookahead is 0."""
+    saves: bool = False
+    """Checkpoints are taken: a stop brings all that one needs."""
+    save_every: int = 0
+    """Report a `Reached` after each batch whose number, counted from 1, this divides."""
+    save_boundary: bool = False
 
 
 # --- reports -------------------------------------------------------------------------------------------------------
@@ -167,6 +192,8 @@ class TrainBegun(NamedTuple):
     rate: float
     snapshot: State | None
     inline: Decision | None
+    resumed: Position | None = None
+    """Where an earlier run was, if this one goes on with it."""
 
 
 class BatchBegun(NamedTuple):
@@ -224,6 +251,22 @@ class EpochDone(NamedTuple):
     snapshot: State | None
     inline_validation: Decision | None
     inline: Decision | None
+    saves: bool = False
+    """A checkpoint is to be taken here; the state is in `snapshot`, if this boundary has not brought it before."""
+    kept: Mapping[str, Any] | None = None
+    """The states of callbacks with inline handlers, by name, if a checkpoint may be taken here."""
+    position: Position | None = None
+    """Where an epoch was cut short."""
+
+
+class Reached(NamedTuple):
+    """All of a checkpoint between two batches that compute has."""
+
+    era: int
+    time: float
+    position: Position
+    state: State
+    kept: Mapping[str, Any] | None
 
 
 class WasSnapshot(NamedTuple):
@@ -274,7 +317,9 @@ class Lost(NamedTuple):
     error: BaseException
 
 
-Told = TrainBegun | BatchBegun | BatchDone | ValidationBegun | EpochDone | WasSnapshot | RateSet | Failed | Ended
+Told = (
+    TrainBegun | BatchBegun | BatchDone | ValidationBegun | EpochDone | Reached | WasSnapshot | RateSet | Failed | Ended
+)
 """What compute says: the ledger takes it."""
 Report = Told | Lost
 
@@ -311,6 +356,10 @@ class TakeSnapshot(NamedTuple):
     """Report a copy of the state before the next batch."""
 
 
+class TakePoint(NamedTuple):
+    """Report a `Reached` behind the next batch, or let the boundary that comes be one."""
+
+
 class SetRate(NamedTuple):
     """Set the learning rate before the next batch. Dropped if a hold is open there: its boundary decides."""
 
@@ -324,4 +373,4 @@ class Listen(NamedTuple):
     interest: Interest
 
 
-Command = Confirm | End | Stop | Pause | TakeSnapshot | SetRate | Listen
+Command = Confirm | End | Stop | Pause | TakeSnapshot | TakePoint | SetRate | Listen

@@ -10,7 +10,9 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from . import modelfile
 from .data import FitData, PassPlan, check_labels, plan_evaluate, plan_predict
@@ -21,8 +23,11 @@ from .front import run_batches
 from .jobs import Job, in_thread
 from .nn import Learner, Network, Outputs, quiet
 from .nn.arrays import Array
-from .protocol import State
+from .protocol import Change, State
 from .stepping import Steps, alone
+
+if TYPE_CHECKING:
+    from .formats.saved_model import SavedModel
 
 __all__ = ["Figures", "Reader", "as_figures", "check_arrays", "check_rows", "check_values"]
 
@@ -77,6 +82,15 @@ class Reader:
 
     def save(self, state: State, path: Path) -> None:
         modelfile.write(modelfile.saved(self.network, self.learner, self._training, state), path)
+
+    def checkpoint_of(self, state: State, change: Change | None) -> tuple[SavedModel, State, None]:
+        """See `StateReader`: all of a change can be put into a state."""
+        if change is not None:
+            weights, rate = change.weights or {}, change.rate
+            state = {**state, **{name: weights[name] for name in ("params", "fixed") if name in weights}}
+            if rate is not None:
+                state["learning_rate"] = float(np.float32(rate))
+        return modelfile.saved(self.network, self.learner, self._training, state), state, None
 
     # --- for snapshots -----------------------------------------------------------------------------------------------
 

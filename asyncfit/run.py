@@ -33,19 +33,22 @@ import anyio.lowlevel
 
 from .background import Background
 from .bus import EventBus
+from .callback import Callback
 from .compute import Work
 from .control import LateControl, Owner, checked_event, checked_rate, checked_reason
 from .delivery import Delivery
 from .errors import DetachedEvent, GateReleased, InvalidInput, RunCancelled
-from .events import Event, Outcome
+from .events import CheckpointFailed, Event, Outcome, TrainBegin
 from .executors.base import AtOnce, Executor, Place, Wakeup, Worker, in_context
 from .executors.thread import ThreadWorker
 from .history import History, Progress
-from .ledger import Ledger
+from .ledger import Ledger, Point
 from .mailbox import Mailbox, handling
 from .notebook import run_html, show
 from .protocol import Command, Decision, Ended, Lost, Pause, State, Stop, StopAsked, Update
+from .resuming import Resumed
 from .roster import Entry, guarded, line, roster
+from .saving import Saver, Savings
 from .signals import Signal
 from .snapshot import Snapshot, StateReader
 from .streams import EventStream, stream_subscription
@@ -102,6 +105,11 @@ class Order:
     grace: float = 5.0
     as_stored: Callable[[float], float] = float
     schedule: str | None = None
+    savers: list[Saver] = field(default_factory=list)
+    resumed: Resumed | None = None
+    """What the run goes on with."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What its numbers depend on, besides the model's state; known when `prepare` has returned."""
 
 
 class Ending:
@@ -124,7 +132,8 @@ class Run:
     """
 
     def __init__(self, order: Order) -> None:
-        self.id = order.run_id or os.urandom(6).hex()
+        resumed = order.resumed
+        self.id = order.run_id or (os.urandom(6).hex() if resumed is None else resumed.run_id)
         order.usage._claim(self)
         self._thread = threading.get_ident()
         self.history = History(self.id)
@@ -133,7 +142,7 @@ class Run:
         self._requests: deque[Callable[[], object]] = deque()
         self._worker: Worker | None = None
         self._early: list[Command] = []  # asked for before there was a worker
-        self._epochs = self._steps = self._initial = 0
+        self._epochs = self._steps = self._batches = 0
         self._began: float | None = None
         self._paused = False
         self._waits = False  # for a place in the executor
@@ -171,7 +180,7 @@ class Run:
                 on_loop=self._ask,
                 crashed=self._crashed,
                 interrupted=self._loop_ended,
-                throttle=lambda on: self._send(Pause(on, throttle=True)),
+                throttle=lambda on: self._throttle(self, on),
                 listen=lambda interest: self._ledger.listen(interest) if self._worker is not None else None,
                 late=late,
                 model=order.reader,
@@ -182,6 +191,21 @@ class Run:
             order.bus,
         )
         self._delivery.inline.run_id, self._delivery.inline.remote = self.id, order.executor.remote
+        if resumed is not None:
+            self._delivery.inline.attempt = resumed.attempt
+            self.history.take_up(resumed.history)
+        self._savings = self._delivery.savings = Savings(
+            order.savers,
+            collect=self._delivery.collect,
+            start=lambda function, args: self._background.start(function, args, None, True),
+            publish=self._publish_fact,
+            throttle=self._throttle,
+            take_point=lambda: self._ledger.take_point(),
+            describe=self._described,
+            model=order.reader,
+            attempt=0 if resumed is None else resumed.attempt,
+        )
+        self._throttling: set[object] = set()
         self._ledger = Ledger(
             publish=self._published,
             ask=self._delivery.ask,
@@ -191,6 +215,9 @@ class Run:
             as_stored=order.as_stored,
             lookahead=order.lookahead,
             run_id=self.id,
+            attempt=0 if resumed is None else resumed.attempt,
+            seq=0 if resumed is None else resumed.seq,
+            reached=self._savings.reached,
             control=late,
         )
 
@@ -330,8 +357,9 @@ class Run:
             at = worker.progress
             epoch, batch, step, logs = at.epoch, at.batch, at.step, at.means()
         seconds = 0.0 if self._began is None else time.monotonic() - self._began
-        rate = step / seconds if seconds > 0 else 0.0
-        left = (self._epochs - self._initial) * self._steps - step
+        before = 0 if self._order.resumed is None else self._order.resumed.position.step
+        rate = max(0, step - before) / seconds if seconds > 0 else 0.0
+        left = self._batches - (step - before)
         return Progress(
             epoch=epoch, epochs=self._epochs, batch=batch, steps=self._steps, step=step,
             ahead=max(0, step - self._ledger.step), rate=rate,
@@ -430,7 +458,45 @@ class Run:
         else:
             self._early.append(command)
 
+    def _throttle(self, who: object, on: bool) -> None:
+        """Let compute wait as long as somebody wants it to."""
+        before = bool(self._throttling)
+        (self._throttling.add if on else self._throttling.discard)(who)
+        if bool(self._throttling) != before:
+            self._send(Pause(on, throttle=True))
+
+    def _described(self, point: Point) -> dict[str, Any]:
+        """What a checkpoint says of the run, besides where it was and what the model is."""
+        params = self.history.params
+        return {
+            "run_id": self.id,
+            "attempt": 0 if self._order.resumed is None else self._order.resumed.attempt,
+            "seq": point.seq,
+            "time": point.time,
+            "history": self.history.kept(),
+            "settings": self._order.settings,
+            "machine": {name: params[name] for name in ("blas", "kernels", "threads") if name in params},
+        }
+
+    def _begin_again(self, resumed: Resumed) -> None:
+        """Let the callbacks have the states that they had."""
+        states = dict(resumed.callbacks)
+        for subscription in self._order.subscriptions:
+            state, callback = states.pop(subscription.name, None), subscription.source
+            if state is not None and isinstance(callback, Callback):
+                try:
+                    callback.load_state_dict(state)
+                except Exception as error:
+                    error.add_note(f"in load_state_dict of {subscription.name}, with what {resumed.path} has of it")
+                    raise
+        if states:
+            _logger.warning("run %s goes on without %s, whose state is in %s", self.id, ", ".join(states), resumed.path)
+        for path, damage in resumed.damaged:
+            self._ledger.publish(CheckpointFailed(path=path, error=damage, step=resumed.position.step))
+
     def _published(self, event: Event) -> None:
+        if event.__class__ is TrainBegin and self._order.resumed is not None:
+            self._order.resumed.warn_of_machine(event.params)
         if not event.lossy:
             self.history.note(event)
         self._delivery.publish(event)
@@ -556,6 +622,8 @@ class Run:
         try:
             async with anyio.create_task_group() as tasks:
                 work = await self._prepared(tasks, wakeup)
+                if work is not None and self._order.resumed is not None:
+                    self._begin_again(self._order.resumed)
                 place = None if work is None else await self._placed(wakeup)
                 if work is not None and place is not None:
                     worker = self._start(work, place)
@@ -654,7 +722,10 @@ class Run:
         return None
 
     def _start(self, work: Work, place: Place) -> Worker:
-        self._epochs, self._steps, self._initial = work.epochs, work.data.steps(work.initial_epoch), work.initial_epoch
+        self._epochs, self._steps = work.epochs, work.data.steps(work.initial_epoch)
+        self._batches = (work.epochs - work.initial_epoch) * self._steps - (
+            work.start.position.batch if work.start else 0
+        )
         work.interest = self._delivery.interest()
         work.inline = inline = self._delivery.inline
         inline.trainable = work.trainable
@@ -669,6 +740,8 @@ class Run:
         ledger, reports = self._ledger, worker.reports
         self._background.serve(tasks)
         self._delivery.serve(tasks)
+        if self._savings.looks is not None:
+            self._delivery.look(self._savings.look, self._savings.looks)
         while not ledger.ended:
             await self._wait(worker.wait)
             for _ in range(CHUNK):

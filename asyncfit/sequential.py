@@ -253,6 +253,7 @@ class Sequential(Front):
         seed: int | None = None,
         executor: str | Executor = "thread",
         lookahead: int = 1,
+        resume: str | os.PathLike[str] | None = None,
         drain_timeout: float = 10.0,
         grace: float = 5.0,
     ) -> Fit:
@@ -269,6 +270,8 @@ class Sequential(Front):
             seed: for the order of the rows and dropout, in place of the model's.
             executor: where to compute: "thread", "process", or a `ProcessExecutor` whose block is open.
             lookahead: how many boundaries compute may work ahead of gates, 0 for lock-step. The bits are the same.
+            resume: a checkpoint, or a directory of them, to go on with: model, data, batch size and seed must be those
+                of the run that wrote it. It ends with the bits and the history that this run would have had.
             drain_timeout: seconds that subscribers have for what is queued when the run has ended.
             grace: seconds that all handlers together have after a cancellation or failure.
 
@@ -287,10 +290,27 @@ class Sequential(Front):
         self._check_now(learner, plan.rows)
         return self._fit(
             "model.fit(…)", learner, plan, callbacks=known, bus=bus, executor=executor, lookahead=lookahead,
-            seed=self._network.seed if seed is None else checked_seed(seed), run_id=run_id,
+            seed=None if seed is None else checked_seed(seed), run_id=run_id, resume=resume,
             drain_timeout=drain_timeout, grace=grace, prepared=functools.partial(self._prepared, learner),
             before=functools.partial(self._tell, bus), as_stored=_as_stored, around=quiet,
         )  # fmt: skip
+
+    def _model_settings(self) -> dict[str, Any]:
+        learner = self._learner
+        assert learner is not None
+        return modelfile.described(self._network, learner)
+
+    @property
+    def _own_seed(self) -> int:
+        return self._network.seed
+
+    @_own_seed.setter
+    def _own_seed(self, seed: int) -> None:
+        self._network.seed = seed
+
+    @property
+    def _seed_given(self) -> bool:  # type: ignore[override]
+        return self._network.seed_given
 
     def _prepared(self, learner: Learner, data: FitData) -> None:
         """The last checks of a run, in a worker thread."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from .jobs import Job
-from .protocol import State
+from .protocol import Change, State
+
+if TYPE_CHECKING:
+    from .formats.saved_model import SavedModel
 
 __all__ = ["Snapshot", "StateReader"]
 
@@ -26,6 +29,9 @@ class StateReader(Protocol):
     def save_from(self, state: State, path: str | os.PathLike[str]) -> Job[None]: ...
     def weights_from(self, state: State) -> list[Array]: ...
     def named_weights_from(self, state: State) -> dict[str, Array]: ...
+    def checkpoint_of(self, state: State, change: Change | None) -> tuple[SavedModel | None, State, Change | None]:
+        """For a checkpoint: a model that others can read, if there is a format for it; the state, with as much of the
+        change as can be put into it; and what is left of the change."""
 
 
 class Snapshot:

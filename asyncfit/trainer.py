@@ -22,7 +22,7 @@ from .front import Callbacks, Front, as_callbacks, keywords_checked, run_batches
 from .jobs import Job, in_thread
 from .mailbox import handling
 from .passes import EVALUATE, check_listeners, perform
-from .protocol import State, Trainable
+from .protocol import Change, State, Trainable
 from .run import Run
 from .snapshot import Array
 from .stepping import Stepping, Steps, alone
@@ -75,6 +75,19 @@ class Trainer(Front):
     def _trainable(self) -> Trainable:
         return self.trainable
 
+    _seed_given = False  # it is drawn
+
+    def _model_settings(self) -> dict[str, Any]:
+        return {"class": type(self.trainable).__qualname__}
+
+    @property
+    def _own_seed(self) -> int:
+        return self._seed
+
+    @_own_seed.setter
+    def _own_seed(self, seed: int) -> None:
+        self._seed = seed
+
     # --- training ----------------------------------------------------------------------------------------------------
 
     @keywords_checked
@@ -102,6 +115,7 @@ class Trainer(Front):
         seed: int | None = None,
         executor: str | Executor = "thread",
         lookahead: int = 0,
+        resume: str | os.PathLike[str] | None = None,
         drain_timeout: float = 10.0,
         grace: float = 5.0,
     ) -> Fit:
@@ -109,7 +123,8 @@ class Trainer(Front):
 
         `y` may be left out, and is None in `train_batch` then. `seed` decides the order of the rows; left out, one is
         drawn when the Trainer is made. `lookahead` is 0: compute waits for gates, because only a complete `state()` can
-        be put back; `asyncfit.testing.check_trainable` proves yours, and then 1 lets compute go on meanwhile.
+        be put back; `asyncfit.testing.check_trainable` proves yours, and then 1 lets compute go on meanwhile. So does
+        `resume` depend on it: it goes on with a checkpoint as if nothing had happened.
         """
         plan = plan_fit(
             x, y, batch_size=batch_size, epochs=epochs, initial_epoch=initial_epoch, steps_per_epoch=steps_per_epoch,
@@ -120,8 +135,8 @@ class Trainer(Front):
         known = as_callbacks(callbacks, "fit")
         return self._fit(
             "trainer.fit(…)", self.trainable, plan, callbacks=known, bus=bus, executor=executor, lookahead=lookahead,
-            seed=self._seed if seed is None else _checked_seed(seed), run_id=run_id, drain_timeout=drain_timeout,
-            grace=grace, prepared=lambda data: self._make_spare(),
+            seed=None if seed is None else _checked_seed(seed), run_id=run_id, resume=resume,
+            drain_timeout=drain_timeout, grace=grace, prepared=lambda data: self._make_spare(),
         )  # fmt: skip
 
     # --- reading -----------------------------------------------------------------------------------------------------
@@ -249,6 +264,10 @@ class Trainer(Front):
     def _claim(self, run: Run) -> None:
         self._require_apart("fit")
         super()._claim(run)
+
+    def checkpoint_of(self, state: State, change: Change | None) -> tuple[None, State, Change | None]:
+        """See `StateReader`: no other program knows such a model."""
+        return None, state, change
 
     # --- files -------------------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ ORDER = """
     tasks stepping roster subscriptions mailbox streams bus callback claims
     nn layers losses metrics optimizers initializers activations
     data direct temporaries checkpoints locks backups formats protocol pool
-    snapshot background control compute ledger
+    snapshot background control compute ledger resuming saving
     executors inline_port delivery
     curves notebook history run fit passes front trainer testing
     news modelfile reading sequential
@@ -49,6 +49,7 @@ WITHOUT_ASYNC = [
     "pool",
     "compute",
     "ledger",
+    "resuming",
 ]
 
 

@@ -16,6 +16,7 @@ import math
 import mmap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -161,6 +162,22 @@ class FitPlan:
     @property
     def steps(self) -> int:
         return _steps(self.samples, self.batch_size, self.steps_per_epoch)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a run that goes on with another one must have in common with it, as far as numbers can say."""
+        rows, weights = self.rows, self.class_weight
+        return {
+            "samples": self.samples,
+            "batch_size": self.batch_size,
+            "steps_per_epoch": self.steps_per_epoch,
+            "shuffle": self.shuffle,
+            "validation_samples": self.validation_samples,
+            "x": None if rows.x.array is None else list(rows.x.array.shape[1:]),
+            "y": None if rows.y is None or rows.y.array is None else list(rows.y.array.shape[1:]),
+            "sample_weight": rows.sample_weight is not None,
+            "class_weight": None if weights is None else {str(key): weights[key] for key in sorted(weights)},
+        }
 
     @property
     def x(self) -> Array | None:

@@ -345,14 +345,27 @@ class Learner:
         Raises:
             InvalidInput: names or shapes are not those of `state()`; nothing was changed.
         """
-        mine = self.state()
-        self._match(mine, state)
+        mine = self.check_state(state)
         self.optimizer.set_rate(float(state["learning_rate"]))
         for name, array in mine.items():
             if isinstance(array, np.ndarray):
                 array[...] = state[name]
         self.optimizer.iterations = int(state["optimizer/iteration"])
         self.fits = int(state["fits"])
+
+    def check_state(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Refuse what `load_state` would; returns the present state.
+
+        Raises:
+            InvalidInput: names, shapes or kinds are not those of `state()`.
+        """
+        mine = self.state()
+        self._match(mine, state)
+        for name, value in mine.items():
+            kind, given = np.asarray(value).dtype.kind, np.asarray(state[name]).dtype.kind
+            if kind != given and (kind, given) != ("f", "i"):
+                raise InvalidInput(f"{name!r} of the state is of kind {given!r}, but this model's is of {kind!r}")
+        return mine
 
     def weights_state(self) -> dict[str, Any]:
         """The live weights alone: "params", and "fixed" if the network has weights that are not trained."""

@@ -79,6 +79,7 @@ class Network:
     ) -> None:
         self.name = name or "sequential"
         self.seed = checked_seed(seed)
+        self.seed_given = seed is not None
         self.dtype = np.dtype(_dtype)
         self.layers: list[Layer] = []
         self.input_layer: InputLayer | None = None

@@ -85,7 +85,7 @@ async def test_a_handler_that_nobody_waits_for_may_start_work_too() -> None:
     bus, seen = watched()
     with anyio.fail_after(20):
         await fit(model, epochs=1, bus=bus, callbacks=Starts(work, "TrainBegin", gates="none"))
-    assert kinds(seen)[-2:] == ["Note", "TrainEnd"]
+    assert "Note" in kinds(seen)[:-1]
 
 
 @pytest.mark.anyio
@@ -290,7 +290,7 @@ async def test_a_thread_that_cannot_be_interrupted_is_waited_for() -> None:
             await until(lambda: anyio.current_time() > run._until)
             released.set()
     assert told == ["written"]
-    assert kinds(seen)[-2:] == ["Note", "TrainEnd"], "what is done is told, though its time is over"
+    assert "Note" in kinds(seen)[:-1], "what is done is told, though its time is over"
 
 
 @pytest.mark.anyio

@@ -1,0 +1,239 @@
+"""When checkpoints are taken, and of what: the savers of one run, and what they are given.
+
+A *saver* is a callback with three more members. Compute brings the state at the places that a saver wished for; the
+ledger says when such a place is reached in the stream of events. There a marker is put behind all that each callback
+has been told, and when all have come to it, their states and the model's are one checkpoint. Then the saver's `save`
+runs as work of the run, whose end waits for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from .events import Event
+from .ledger import Point
+from .protocol import Change, Interest, Position, State
+from .resuming import CALLBACKS, CHANGE, MODEL, packed
+from .signals import Signal
+from .snapshot import StateReader
+
+if TYPE_CHECKING:
+    from .formats.checkpoint_h5 import Writer
+
+__all__ = ["Checkpoint", "Occasion", "Saver", "Savings", "Wish", "kept_copy"]
+
+
+class Wish(NamedTuple):
+    """When a saver wants checkpoints: after each n-th batch of the run, at each epoch's end, and whenever so many
+    seconds have passed since it took the last one."""
+
+    every: int = 0
+    boundaries: bool = False
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Occasion:
+    """A checkpoint that can be had.
+
+    Attributes:
+        position: where in the run.
+        final: a resumable stop acts here: there will be no other.
+        throttle: called with True it lets training wait, until it is called with False.
+    """
+
+    position: Position
+    final: bool
+    throttle: Callable[[bool], None]
+
+
+class Saver(Protocol):
+    """What a callback has that saves checkpoints. All but `save` must return at once."""
+
+    def when(self) -> Wish:
+        """Asked once, when the run begins."""
+
+    def accept(self, occasion: Occasion) -> bool:
+        """Whether it wants this one. If so, `save` comes, unless the run is cancelled meanwhile."""
+
+    async def save(self, checkpoint: Checkpoint) -> None:
+        """What it raises fails the run."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Checkpoint:
+    """All that the next batch depends on.
+
+    Attributes:
+        position: where in the run.
+        final: it is that of a resumable stop.
+        time: when compute was there, in seconds since the epoch.
+        attempt: the number of the run's attempt.
+        publish: publishes an event in the run, such as CheckpointSaved.
+        error: why it is none: what a callback raised instead of its state.
+    """
+
+    position: Position
+    final: bool
+    time: float
+    attempt: int
+    publish: Callable[[Event], None]
+    error: BaseException | None = None
+    state: State
+    change: Change | None
+    callbacks: Mapping[str, Mapping[str, Any]]
+    run: Mapping[str, Any]
+    model: StateReader
+
+    def write(self, path: str, writer: Writer) -> int:
+        """Write it to a file, whole or not at all; how many bytes it has. For a worker thread.
+
+        Raises:
+            CheckpointError: it could not be written.
+            Exception: it is none, or has something in it that no file can hold.
+        """
+        from .formats.checkpoint_h5 import Saved
+
+        if self.error is not None:
+            raise self.error
+        model, state, change = self.model.checkpoint_of(self.state, self.change)
+        entries, arrays = packed(state, MODEL, "state()")
+        run = dict(self.run) | {"state": entries, "position": self._position(), "callbacks": {}}
+        for number, (name, kept) in enumerate(self.callbacks.items()):
+            entries, more = packed(kept, f"{CALLBACKS}{number}/", f"state_dict() of {name}")
+            run["callbacks"][name] = entries
+            arrays |= more
+        if change is not None:
+            run["change"] = {"rate": change.rate, "weights": None}
+            if change.weights is not None:
+                run["change"]["weights"], more = packed(change.weights, CHANGE, "set_weights()")
+                arrays |= more
+        return writer.write(path, Saved(model=model, arrays=arrays, run=run))
+
+    def _position(self) -> dict[str, Any]:
+        at = self.position
+        return at._asdict() | {"sums": dict(at.sums), "counts": dict(at.counts)}
+
+
+Collect = Callable[[Mapping[str, Any], Callable[[dict[str, Mapping[str, Any]], BaseException | None], None]], None]
+
+
+class Savings:
+    """The savers of one run.
+
+    Args:
+        savers: they.
+        collect: gets the states of callbacks, as of now; those with inline handlers are known.
+        start: starts work of the run.
+        publish: publishes an event in the run.
+        throttle: lets compute wait, or go on.
+        take_point: asks compute for a checkpoint's state, soon.
+        describe: what a checkpoint says of the run, of now.
+        model: the side of the model.
+        attempt: the number of this attempt.
+    """
+
+    def __init__(
+        self,
+        savers: Sequence[Saver],
+        *,
+        collect: Collect,
+        start: Callable[[Callable[..., Awaitable[object]], tuple[Any, ...]], None],
+        publish: Callable[[Event], None],
+        throttle: Callable[[object, bool], None],
+        take_point: Callable[[], None],
+        describe: Callable[[Point], dict[str, Any]],
+        model: StateReader,
+        attempt: int = 0,
+    ) -> None:
+        self._savers = [(saver, saver.when()) for saver in savers]
+        self._collect, self._start, self._publish = collect, start, publish
+        self._throttle, self._take_point, self._describe, self._model = throttle, take_point, describe, model
+        self._since: dict[Saver, float] = {}
+        self._asked = -math.inf
+        self._attempt = attempt
+
+    def interest(self, interest: Interest) -> Interest:
+        """With what compute has to report for them."""
+        if not self._savers:
+            return interest
+        every = math.gcd(*(wish.every for _, wish in self._savers))
+        boundaries = any(wish.boundaries for _, wish in self._savers)
+        return interest._replace(saves=True, save_every=every, save_boundary=boundaries)
+
+    # --- by time -----------------------------------------------------------------------------------------------------
+
+    @property
+    def looks(self) -> float | None:
+        """How often `look` is to be called, in seconds; None if time does not matter."""
+        shortest = min((wish.seconds for _, wish in self._savers if wish.seconds is not None), default=None)
+        return None if shortest is None else max(0.01, shortest / 10)
+
+    def look(self) -> None:
+        """Ask for a checkpoint if a saver's time has come."""
+        now = time.monotonic()
+        for saver, wish in self._savers:
+            if self._is_time(saver, wish, now) and now - self._asked >= (wish.seconds or 0) / 2:
+                self._asked = now
+                self._take_point()
+                return
+
+    def _is_time(self, saver: Saver, wish: Wish, now: float) -> bool:
+        return wish.seconds is not None and now - self._since.setdefault(saver, now) >= wish.seconds
+
+    # --- when a place is reached -------------------------------------------------------------------------------------
+
+    def reached(self, point: Point) -> None:
+        """A checkpoint can be taken here."""
+        now, at = time.monotonic(), point.position
+        wanted: list[Saver] = []
+        for saver, wish in self._savers:
+            due = point.final or (wish.boundaries and not at.begun) or self._is_time(saver, wish, now)
+            if not due and not (wish.every and at.step % wish.every == 0):
+                continue
+            throttle = functools.partial(self._throttle, saver)
+            if saver.accept(Occasion(position=at, final=point.final, throttle=throttle)):
+                self._since[saver] = now
+                wanted.append(saver)
+        if wanted:
+            self._take(point, wanted)
+
+    def _take(self, point: Point, wanted: list[Saver]) -> None:
+        checkpoint = Checkpoint(
+            position=point.position, final=point.final, time=point.time, attempt=self._attempt, publish=self._publish,
+            state=point.state, change=point.change, callbacks={}, run=self._describe(point), model=self._model,
+        )  # fmt: skip
+        whole = Signal()
+
+        def collected(states: dict[str, Mapping[str, Any]], error: BaseException | None) -> None:
+            checkpoint.callbacks, checkpoint.error = states, error
+            whole.set()
+
+        for saver in wanted:
+            self._start(_saved, (saver, checkpoint, whole))
+        self._collect(point.kept, collected)
+
+
+async def _saved(saver: Saver, checkpoint: Checkpoint, whole: Signal) -> None:
+    await whole.wait()
+    await saver.save(checkpoint)
+
+
+def kept_copy(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A callback's state, so that nobody changes it any more; what nobody can write to is taken as it is."""
+    copied: dict[str, Any] = {}
+    for name, value in state.items():
+        if isinstance(value, np.ndarray) and value.flags.writeable:
+            value = value.copy()
+        elif isinstance(value, list | dict | tuple):
+            entries, _ = packed({name: value}, "", "a callback's state")
+            value = entries[0][2]
+        copied[name] = value
+    return copied
