@@ -6,16 +6,14 @@ must not pay for it.
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 
 from asyncfit.checkpoints import Segment
-from asyncfit.errors import BadFile
 
 from . import assembly
 from .keras_h5_reader import from_bytes
 from .keras_h5_writer import Description
+from .opening import opened
 from .paths import check_path
 from .saved_model import LayerWeights, SavedModel
 
@@ -34,22 +32,8 @@ def read(path: str | os.PathLike[str]) -> SavedModel:
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """The contents of the file at `path`. Raises FileNotFoundError and BadFile."""
-    name = os.fspath(path)
-    try:
-        if stat.S_ISDIR((found := os.stat(name)).st_mode):
-            raise BadFile(f"{name} is a directory; a model is read from a .h5 file")
-        if not stat.S_ISREG(found.st_mode):  # a pipe would make us wait, /dev/zero would never end
-            raise BadFile(f"{name} is not a regular file")
-        with open(name, "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        raise FileNotFoundError(errno.ENOENT, "there is no such model file", name) from None
-    except OSError as error:
-        raise BadFile(f"{name} cannot be read: {error.strerror}") from error
-    except (ValueError, OverflowError) as error:
-        if isinstance(error, BadFile):
-            raise
-        raise BadFile(f"{name!r} is no path: {error}") from error
+    with opened(path, "model") as file:
+        return file.read()
 
 
 def segments(model: SavedModel) -> list[Segment]:

@@ -67,6 +67,11 @@ class Description:
             self.arrays[f"{group}/{full}"] = little
         self.names[group] = [full for full, _, _ in named]
 
+    def form(self) -> tuple[Any, ...]:
+        """All that decides what the metadata looks like, but for the texts: alike for models that are alike."""
+        names = tuple((group, tuple(names)) for group, names in self.names.items())
+        return tuple(self.layers), names, tuple((p, a.dtype.str, a.shape) for p, a in self.arrays.items())
+
     def fill(self, file: Any) -> None:
         """Make it all in an open h5py file, but for the numbers in the arrays."""
         import h5py

@@ -5,8 +5,9 @@
     KERAS_BACKEND=torch python tests/data/check_keras_reads.py model.h5 [expected.json] [tolerance]
 
 `expected.json` (default: the file's name with `.json` after it) holds `x` and `predictions`, and for training
-`y`, `batch_size`, `iteration` and `losses`, one for each epoch that follows, with `shuffle=False`. Prints
-what it compares; the exit status is 1 if anything differs by more than the tolerance (default 1e-5).
+`y`, `batch_size`, `iteration` and `losses`, one for each epoch that follows, with `shuffle=False`; `state`, all
+values of the optimizer, flat, must be the same to the bit. Prints what it compares; the exit status is 1 if anything
+differs by more than the tolerance (default 1e-5).
 
 Keras 3.15.1 restores of an HDF5 file's optimizer only the step count and the learning rate,
 also from its own files: it builds the optimizer for the model's own variables, of which a Sequential has
@@ -53,6 +54,12 @@ def main(path: str, expected: str | None = None, tolerance: str = "1e-5") -> int
         model = restored(path)
         counts = [keras.ops.convert_to_numpy(m.optimizer.iterations) for m in (plain, model)]
         pairs += [("iteration", counts, [want["iteration"]] * 2)]
+        if "state" in want:
+            flat = [keras.ops.convert_to_numpy(v).ravel() for v in model.optimizer.variables]
+            same = np.concatenate(flat).astype(float).tolist() == want["state"]
+            print(f"state of the optimizer: {'the same' if same else 'another'}")
+            if not same:
+                return 1
         settings = {
             "batch_size": want["batch_size"],
             "epochs": len(want["losses"]),
