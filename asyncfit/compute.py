@@ -106,11 +106,13 @@ class Start:
         position: where an earlier run was.
         state: what its model was then.
         change: what was decided there, and is not in the state.
+        stopped: a stop for good was decided there, too.
     """
 
     position: Position
     state: State
     change: Change | None = None
+    stopped: bool = False
 
 
 @dataclass(kw_only=True)
@@ -254,11 +256,11 @@ class Compute:
         held = self.interest.hold_boundary or self.interest.hold_begin
         start, progress = self._start, self.progress
         if start is not None:
-            self._put(start)
+            self._put(start, held)
         asked = self._inline(TrainBegin, params=self.work.params) if self.interest.inline else None
         if start is not None and self.interest.inline:  # what it decides here it decided when all began
-            asked = self._stops_alone(start, asked)
-        if self._stop:
+            asked = self._stops_alone(start, asked, held)
+        if self._stop or (start is not None and start.stopped):
             epoch = None
         self._ahead = 0 if held else self.work.lookahead  # whatever a gate decides here, it decides before all work
         snapshot = self._snapshot() if held or self.interest.snapshot_boundary else None
@@ -267,18 +269,19 @@ class Compute:
             hold.at = self._from
         now, rate = time.time(), float(self.work.trainable.learning_rate)
         params, step = self.work.params, progress.step
-        self._report(TrainBegun(0, now, params, held, epoch, step, rate, snapshot, asked, self._from))
+        decided = start.change if start is not None and held else None
+        self._report(TrainBegun(0, now, params, held, epoch, step, rate, snapshot, asked, self._from, decided))
         return epoch
 
-    def _put(self, start: Start) -> None:
-        """Let the model be as it was."""
+    def _put(self, start: Start, held: bool = False) -> None:
+        """Let the model be as it was. What was decided there is done too, unless it is this boundary's to decide."""
         self.work.trainable.load_state(start.state)
-        if start.change is not None:
+        if start.change is not None and not held:
             self._apply(start.change)
 
-    def _stops_alone(self, start: Start, asked: Decision | None) -> Decision | None:
+    def _stops_alone(self, start: Start, asked: Decision | None, held: bool = False) -> Decision | None:
         """Take back what inline handlers have changed, and what they asked for but a stop."""
-        self._put(start)
+        self._put(start, held)
         return Decision(stops=asked.stops) if asked is not None and asked.stops else None
 
     def _epoch(self, epoch: int) -> Generator[bool, None, int | None]:

@@ -297,7 +297,12 @@ class Front:
                 initial_epoch=first,
                 start=None
                 if resumed is None
-                else Start(position=resumed.position, state=resumed.state, change=resumed.change),
+                else Start(
+                    position=resumed.position,
+                    state=resumed.state,
+                    change=resumed.change,
+                    stopped=resumed.carried.stop is not None,
+                ),
                 params=params,
                 lookahead=int(lookahead),
                 key=key,

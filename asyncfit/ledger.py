@@ -16,6 +16,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from .events import (
@@ -72,6 +73,26 @@ Reply = Callable[[Any], None]
 """Takes a snapshot, or None if the run ended and the model itself is the answer."""
 
 
+class Carried(NamedTuple):
+    """What the ledger itself knows at such a place, and the next attempt's has to.
+
+    Attributes:
+        seq: the number of the next event.
+        logs: those of the newest EpochEnd.
+        restore, fallback: the weights that the model is to end with, and those if nobody asks for others.
+        stop: the stop for good that was decided, so that there is nothing more to do.
+    """
+
+    seq: int = 0
+    logs: Mapping[str, float] = MappingProxyType({})
+    restore: Update | None = None
+    fallback: Update | None = None
+    stop: StopAsked | None = None
+
+
+NOTHING = Carried()
+
+
 class Point(NamedTuple):
     """A place in the stream at which a checkpoint can be taken: behind it nothing is told yet.
 
@@ -80,7 +101,7 @@ class Point(NamedTuple):
         time: when compute was there.
         state, change: the model, and what was decided but is not in that state.
         kept: the states of callbacks with inline handlers, by name.
-        seq: the number of the next event.
+        carried: what the next attempt's ledger begins with.
         final: a resumable stop acts here.
     """
 
@@ -89,7 +110,7 @@ class Point(NamedTuple):
     state: State
     change: Change | None
     kept: Mapping[str, Any]
-    seq: int
+    carried: Carried
     final: bool
 
 
@@ -109,6 +130,7 @@ class Ledger:
         gated: whether somebody gates this kind of event now.
         view: makes the snapshot that events carry from a state, its step and its epoch.
         as_stored: a learning rate as the optimizer would store it, so that setting the present one is no change.
+        carried: from an earlier attempt.
         lookahead: how many open boundaries compute may work ahead of.
         control: what stands behind `event.stop()` for those who hold no gate.
     """
@@ -126,7 +148,7 @@ class Ledger:
         lookahead: int = 0,
         run_id: str = "run",
         attempt: int = 0,
-        seq: int = 0,
+        carried: Carried = NOTHING,
         control: Any = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -151,17 +173,16 @@ class Ledger:
         self._wish: StopAsked | None = None  # a stop from outside that has not acted yet
         self._wish_rate: Update | None = None  # a rate from outside, likewise
         self._rates_asked = 0  # so many were: the number of the newest
-        self._stopped: StopAsked | None = None  # the stop that acted
-        self._restore: Update | None = None
-        self._fallback: Update | None = None
+        self._stopped = carried.stop  # the stop that acted
+        self._restore, self._fallback = carried.restore, carried.fallback
         self._waiting: list[Reply] = []  # for a snapshot
         self._cancelling = False  # publish on, ungated, up to the first held event
         self._deaf = False  # only Ended still counts
         self._end_sent = False
-        self._era, self._seq = 0, seq
+        self._era, self._seq = 0, carried.seq
         self._at_end: Point | None = None  # what a checkpoint behind the newest EpochEnd would hold
         self._rate = 0.0
-        self._logs: Mapping[str, float] = FrozenDict()
+        self._logs: Mapping[str, float] = FrozenDict(carried.logs)
 
         self.begun = False  # TrainBegin was published or asked
         self.compute_ended = False
@@ -247,12 +268,13 @@ class Ledger:
         elif kind is TrainBegun:
             self._rate = report.rate
             self._open_boundary(report, report.next or 0)
+            if report.decided is not None:
+                self._bound.merge(_again(report.decided, self._bound.rate))
             self._todo.append(TrainBegin)
         elif kind is Reached:
-            if not self._cancelling:
-                self._reached(
-                    Point(report.position, report.time, report.state, None, report.kept or {}, self._seq, False)
-                )
+            if not self._cancelling and self._stopped is None:
+                kept, carried = report.kept or {}, self._carried()
+                self._reached(Point(report.position, report.time, report.state, None, kept, carried, False))
         elif kind is WasSnapshot:
             self._reply(self._view(report.state, report.step, report.epoch))
         elif kind is RateSet:
@@ -437,6 +459,13 @@ class Ledger:
         """Whether handlers decided at this event in the run that this one goes on with."""
         return report.resumed is not None and (kind is TrainBegin or report.resumed.begun)
 
+    def _carried(self) -> Carried:
+        stop, bound = self._stopped, self._bound
+        return Carried(
+            self._seq, self._logs, bound.restore or self._restore, bound.fallback or self._fallback,
+            None if stop is None or stop.resumable else stop,
+        )  # fmt: skip
+
     def _epoch_ended(self, report: EpochDone) -> None:
         if report.complete:
             final = self._stopped is not None and self._stopped.resumable
@@ -447,7 +476,7 @@ class Ledger:
         state = self._open_state
         if state is None:
             return
-        point = Point(position, report.time, state, self._change(), report.kept or {}, self._seq, final)
+        point = Point(position, report.time, state, self._change(), report.kept or {}, self._carried(), final)
         if report.saves or final:
             self._reached(point)
         if self._is_open:
@@ -659,3 +688,10 @@ class Ledger:
             event = kind(run_id=self._run_id, attempt=self._attempt, seq=self._seq, **values)
             self._seq += 1
             self._publish_out(event._attach(self._control, None))
+
+
+def _again(change: Change, asked: Update | None) -> Decision:
+    """What a checkpoint says was decided; a rate that was asked for since then is the later one."""
+    weights = None if change.weights is None else Update("checkpoint", change.weights)
+    rate = None if change.rate is None else Update("checkpoint", change.rate)
+    return Decision(weights=weights, rate=asked or rate)

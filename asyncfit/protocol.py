@@ -194,6 +194,8 @@ class TrainBegun(NamedTuple):
     inline: Decision | None
     resumed: Position | None = None
     """Where an earlier run was, if this one goes on with it."""
+    decided: Change | None = None
+    """What was decided there and is not in the state, if this boundary is to decide it."""
 
 
 class BatchBegun(NamedTuple):

@@ -83,14 +83,14 @@ class Reader:
     def save(self, state: State, path: Path) -> None:
         modelfile.write(modelfile.saved(self.network, self.learner, self._training, state), path)
 
-    def checkpoint_of(self, state: State, change: Change | None) -> tuple[SavedModel, State, None]:
-        """See `StateReader`: all of a change can be put into a state."""
+    def file_of(self, state: State, change: Change | None) -> SavedModel:
+        """For a checkpoint: the model as it is when what was decided has been done."""
         if change is not None:
             weights, rate = change.weights or {}, change.rate
             state = {**state, **{name: weights[name] for name in ("params", "fixed") if name in weights}}
             if rate is not None:
                 state["learning_rate"] = float(np.float32(rate))
-        return modelfile.saved(self.network, self.learner, self._training, state), state, None
+        return modelfile.saved(self.network, self.learner, self._training, state)
 
     # --- for snapshots -----------------------------------------------------------------------------------------------
 

@@ -16,17 +16,15 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from .errors import BadFile, InvalidInput
-from .protocol import Change, Position, State
+from .ledger import Carried
+from .protocol import Change, Position, State, StopAsked, Update
 
-__all__ = ["CALLBACKS", "CHANGE", "MODEL", "Found", "Restorer", "Resumed", "Search", "newest", "packed", "unpacked"]
+__all__ = ["Arrays", "Found", "Restorer", "Resumed", "Search", "newest", "plain", "unpacked"]
 
 _logger = logging.getLogger("asyncfit")
 
 Array = np.ndarray[Any, np.dtype[Any]]
 T = TypeVar("T")
-
-CALLBACKS, CHANGE, MODEL = "callbacks/", "change/", "state/"
-"""How the names of arrays in a checkpoint begin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,52 +96,66 @@ def newest(paths: Iterable[str], attempt: int = 0) -> Found | None:
 _KINDS: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str}
 
 
-def packed(values: Mapping[str, Any], prefix: str, what: str) -> tuple[list[list[Any]], dict[str, Array]]:
-    """`values` as JSON, and the arrays among them by `prefix` and name.
+class Arrays:
+    """The arrays of a checkpoint, each once: what several have a hand on is written for all of them."""
 
-    Args:
-        what: how messages call them.
+    def __init__(self) -> None:
+        self.by_name: dict[str, Array] = {}
+        self._known: dict[Any, str] = {}
 
-    Raises:
-        InvalidInput: something is no array of numbers, number, text, or list or dict of such.
-    """
-    entries: list[list[Any]] = []
-    arrays: dict[str, Array] = {}
-    for name, value in values.items():
-        if not isinstance(name, str):
-            raise InvalidInput(f"{what} has the name {name!r}; names are text")
-        if isinstance(value, np.ndarray | np.generic):
-            array = np.asarray(value)
-            if array.dtype.kind not in "biufc":
-                raise InvalidInput(
-                    f"{what}[{name!r}] is an array of {array.dtype}; a checkpoint keeps numbers and text"
-                )
-            entries.append([name, "array", len(arrays)])
-            arrays[f"{prefix}{len(arrays)}"] = array
-        elif type(value) in _KINDS.values():
-            entries.append([name, type(value).__name__, value])
-        else:
-            entries.append([name, "json", _plain(value, f"{what}[{name!r}]")])
-    return entries, arrays
+    def packed(self, values: Mapping[str, Any], where: str, what: str) -> list[list[Any]]:
+        """`values` as JSON, with the names of arrays in the place of arrays.
+
+        Args:
+            where: how the names begin.
+            what: how messages call the values.
+
+        Raises:
+            InvalidInput: something is no array of numbers, number, text, or list or dict of such.
+        """
+        entries: list[list[Any]] = []
+        for name, value in values.items():
+            if not isinstance(name, str):
+                raise InvalidInput(f"{what} has the name {name!r}; names are text")
+            if isinstance(value, np.ndarray | np.generic):
+                array = np.asarray(value)
+                if array.dtype.kind not in "biufc":
+                    raise InvalidInput(
+                        f"{what}[{name!r}] is an array of {array.dtype}; a checkpoint keeps numbers and text"
+                    )
+                entries.append([name, "array", self._put(array, where)])
+            elif type(value) in _KINDS.values():
+                entries.append([name, type(value).__name__, value])
+            else:
+                entries.append([name, "json", plain(value, f"{what}[{name!r}]")])
+        return entries
+
+    def _put(self, array: Array, where: str) -> str:
+        place = array.__array_interface__["data"][0] if array.size else id(array)
+        key = place, array.shape, array.strides, array.dtype.str
+        if key not in self._known:
+            self._known[key] = name = f"{where}/{len(self.by_name)}"
+            self.by_name[name] = array
+        return self._known[key]
 
 
-def _plain(value: Any, what: str) -> Any:
+def plain(value: Any, what: str) -> Any:
     """A copy in JSON's types."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, list | tuple):
-        return [_plain(item, what) for item in value]
+        return [plain(item, what) for item in value]
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-        return {key: _plain(item, what) for key, item in value.items()}
+        return {key: plain(item, what) for key, item in value.items()}
     raise InvalidInput(
         f"{what} is {type(value).__name__}; a checkpoint keeps arrays, numbers and text, and lists and dicts of "
         "numbers and text"
     )
 
 
-def unpacked(entries: Any, arrays: Mapping[str, Array], prefix: str) -> dict[str, Any]:
+def unpacked(entries: Any, arrays: Mapping[str, Array]) -> dict[str, Any]:
     """What `packed` was given. Raises BadFile."""
     values: dict[str, Any] = {}
     if not isinstance(entries, list):
@@ -153,7 +165,7 @@ def unpacked(entries: Any, arrays: Mapping[str, Array], prefix: str) -> dict[str
             raise BadFile("is damaged: a value has no name")
         name, kind, value = entry
         if kind == "array":
-            array = arrays.get(f"{prefix}{value}")
+            array = arrays.get(value) if isinstance(value, str) else None
             if array is None:
                 raise BadFile(f"is damaged: the array {name!r} is missing")
             value = array
@@ -172,7 +184,8 @@ class Resumed:
 
     Attributes:
         path: the file.
-        run_id, attempt, seq: of the run, the number of this attempt, and that of its first event.
+        run_id, attempt: of the run, and the number of this attempt.
+        carried: what its ledger begins with.
         position: where.
         state, change: the model as it was, and what had been decided beside.
         callbacks: the states of callbacks by name.
@@ -185,7 +198,7 @@ class Resumed:
     path: str
     run_id: str
     attempt: int
-    seq: int
+    carried: Carried
     position: Position
     state: State
     change: Change | None
@@ -211,7 +224,13 @@ class Resumed:
                 path=found.path,
                 run_id=_part(run, "run_id", str),
                 attempt=found.attempt,
-                seq=_number(run, "seq"),
+                carried=Carried(
+                    _number(run, "seq"),
+                    _figures(run, "logs"),
+                    _update(run, "restore", arrays),
+                    _update(run, "fallback", arrays),
+                    _stop(run),
+                ),
                 position=Position(
                     epoch=_number(at, "epoch"),
                     batch=_number(at, "batch"),
@@ -221,12 +240,9 @@ class Resumed:
                     begun=_part(at, "begun", bool),
                     inline_begun=_part(at, "inline_begun", bool),
                 ),
-                state=unpacked(run.get("state"), arrays, MODEL),
+                state=unpacked(run.get("state"), arrays),
                 change=None if change is None else _change(change, arrays),
-                callbacks={
-                    name: unpacked(entries, arrays, f"{CALLBACKS}{number}/")
-                    for number, (name, entries) in enumerate(callbacks.items())
-                },
+                callbacks={name: unpacked(entries, arrays) for name, entries in callbacks.items()},
                 history=_history(_part(run, "history", dict)),
                 settings=_part(run, "settings", dict),
                 machine=_part(run, "machine", dict),
@@ -244,7 +260,7 @@ class Resumed:
         Raises:
             InvalidInput: it names what differs.
         """
-        ours, theirs = _plain(settings, "settings"), self.settings
+        ours, theirs = plain(settings, "settings"), self.settings
         different = [text for name in ours for text in _differences(name, theirs.get(name), ours[name])]
         if different:
             raise InvalidInput(
@@ -348,7 +364,25 @@ def _change(change: Any, arrays: Mapping[str, Array]) -> Change:
     rate, weights = change.get("rate"), change.get("weights")
     if rate is not None and not (type(rate) is float and math.isfinite(rate)):
         raise BadFile("is damaged: the learning rate that was decided is no number")
-    return Change(None if weights is None else unpacked(weights, arrays, CHANGE), rate)
+    return Change(None if weights is None else unpacked(weights, arrays), rate)
+
+
+def _update(run: Mapping[str, Any], name: str, arrays: Mapping[str, Array]) -> Update | None:
+    match run.get(name):
+        case None:
+            return None
+        case [str(who), entries, int(step)]:
+            return Update(who, unpacked(entries, arrays), step)
+    raise BadFile(f"is damaged: its {name} is no state")
+
+
+def _stop(run: Mapping[str, Any]) -> StopAsked | None:
+    match run.get("stop"):
+        case None:
+            return None
+        case [str(who), str(reason)]:
+            return StopAsked(who, reason)
+    raise BadFile("is damaged: its stop is none")
 
 
 def _history(history: dict[str, Any]) -> dict[str, Any]:

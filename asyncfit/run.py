@@ -42,7 +42,7 @@ from .events import CheckpointFailed, Event, Outcome, TrainBegin
 from .executors.base import AtOnce, Executor, Place, Wakeup, Worker, in_context
 from .executors.thread import ThreadWorker
 from .history import History, Progress
-from .ledger import Ledger, Point
+from .ledger import Carried, Ledger, Point
 from .mailbox import Mailbox, handling
 from .notebook import run_html, show
 from .protocol import Command, Decision, Ended, Lost, Pause, State, Stop, StopAsked, Update
@@ -216,7 +216,7 @@ class Run:
             lookahead=order.lookahead,
             run_id=self.id,
             attempt=0 if resumed is None else resumed.attempt,
-            seq=0 if resumed is None else resumed.seq,
+            carried=Carried() if resumed is None else resumed.carried,
             reached=self._savings.reached,
             control=late,
         )
@@ -471,7 +471,6 @@ class Run:
         return {
             "run_id": self.id,
             "attempt": 0 if self._order.resumed is None else self._order.resumed.attempt,
-            "seq": point.seq,
             "time": point.time,
             "history": self.history.kept(),
             "settings": self._order.settings,

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from .events import Event
-from .ledger import Point
+from .ledger import Carried, Point
 from .protocol import Change, Interest, Position, State
-from .resuming import CALLBACKS, CHANGE, MODEL, packed
+from .resuming import Arrays, plain
 from .signals import Signal
 from .snapshot import StateReader
 
@@ -88,6 +88,7 @@ class Checkpoint:
     error: BaseException | None = None
     state: State
     change: Change | None
+    carried: Carried
     callbacks: Mapping[str, Mapping[str, Any]]
     run: Mapping[str, Any]
     model: StateReader
@@ -103,23 +104,30 @@ class Checkpoint:
 
         if self.error is not None:
             raise self.error
-        model, state, change = self.model.checkpoint_of(self.state, self.change)
-        entries, arrays = packed(state, MODEL, "state()")
-        run = dict(self.run) | {"state": entries, "position": self._position(), "callbacks": {}}
-        for number, (name, kept) in enumerate(self.callbacks.items()):
-            entries, more = packed(kept, f"{CALLBACKS}{number}/", f"state_dict() of {name}")
-            run["callbacks"][name] = entries
-            arrays |= more
+        change, model = self.change, self.model.file_of(self.state, self.change)
+        arrays, at, carried = Arrays(), self.position, self.carried
+        run = dict(self.run) | {
+            "state": arrays.packed(self.state, "state", "state()"),
+            "change": None,
+            "position": at._asdict() | {"sums": dict(at.sums), "counts": dict(at.counts)},
+            "seq": carried.seq,
+            "logs": dict(carried.logs),
+            "stop": None if carried.stop is None else [carried.stop.who, carried.stop.reason],
+            "callbacks": {
+                name: arrays.packed(kept, f"callbacks/{number}", f"state_dict() of {name}")
+                for number, (name, kept) in enumerate(self.callbacks.items())
+            },
+        }
+        for name, update in (("restore", carried.restore), ("fallback", carried.fallback)):
+            run[name] = update and [
+                update.who,
+                arrays.packed(update.value, name, "restore_at_end()"),
+                update.source_step,
+            ]
         if change is not None:
-            run["change"] = {"rate": change.rate, "weights": None}
-            if change.weights is not None:
-                run["change"]["weights"], more = packed(change.weights, CHANGE, "set_weights()")
-                arrays |= more
-        return writer.write(path, Saved(model=model, arrays=arrays, run=run))
-
-    def _position(self) -> dict[str, Any]:
-        at = self.position
-        return at._asdict() | {"sums": dict(at.sums), "counts": dict(at.counts)}
+            weights = change.weights and arrays.packed(change.weights, "change", "set_weights()")
+            run["change"] = {"rate": change.rate, "weights": weights}
+        return writer.write(path, Saved(model=model, arrays=arrays.by_name, run=run))
 
 
 Collect = Callable[[Mapping[str, Any], Callable[[dict[str, Mapping[str, Any]], BaseException | None], None]], None]
@@ -208,7 +216,8 @@ class Savings:
     def _take(self, point: Point, wanted: list[Saver]) -> None:
         checkpoint = Checkpoint(
             position=point.position, final=point.final, time=point.time, attempt=self._attempt, publish=self._publish,
-            state=point.state, change=point.change, callbacks={}, run=self._describe(point), model=self._model,
+            state=point.state, change=point.change, carried=point.carried, callbacks={}, run=self._describe(point),
+            model=self._model,
         )  # fmt: skip
         whole = Signal()
 
@@ -233,7 +242,6 @@ def kept_copy(state: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, np.ndarray) and value.flags.writeable:
             value = value.copy()
         elif isinstance(value, list | dict | tuple):
-            entries, _ = packed({name: value}, "", "a callback's state")
-            value = entries[0][2]
+            value = plain(value, f"state_dict()[{name!r}]")
         copied[name] = value
     return copied

@@ -29,9 +29,8 @@ class StateReader(Protocol):
     def save_from(self, state: State, path: str | os.PathLike[str]) -> Job[None]: ...
     def weights_from(self, state: State) -> list[Array]: ...
     def named_weights_from(self, state: State) -> dict[str, Array]: ...
-    def checkpoint_of(self, state: State, change: Change | None) -> tuple[SavedModel | None, State, Change | None]:
-        """For a checkpoint: a model that others can read, if there is a format for it; the state, with as much of the
-        change as can be put into it; and what is left of the change."""
+    def file_of(self, state: State, change: Change | None) -> SavedModel | None:
+        """For a checkpoint: a model that others can read, with the change made, if there is a format for it."""
 
 
 class Snapshot:

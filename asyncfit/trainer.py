@@ -265,9 +265,8 @@ class Trainer(Front):
         self._require_apart("fit")
         super()._claim(run)
 
-    def checkpoint_of(self, state: State, change: Change | None) -> tuple[None, State, Change | None]:
-        """See `StateReader`: no other program knows such a model."""
-        return None, state, change
+    def file_of(self, state: State, change: Change | None) -> None:
+        """For a checkpoint: no other program knows such a model."""
 
     # --- files -------------------------------------------------------------------------------------------------------
 
