@@ -1,8 +1,8 @@
 """Reads the bytes of Keras's whole-model HDF5 file, which may come from anywhere.
 
 A file is material to doubt: every name, link, type and size in it is checked before it is followed or given
-memory, and whatever HDF5 says about damage comes out as one `BadFile` that names the file. Nothing here
-touches the disk or knows what a layer computes.
+memory, and whatever is wrong comes out as one `BadFile` that names the file. Nothing here touches the disk, calls
+libhdf5 (which trusts files too much), or knows what a layer computes.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from asyncfit.errors import BadFile
 
-from .hdf5_headers import SIGNATURE
+from .hdf5_arrays import stored
+from .hdf5_groups import Links
+from .hdf5_image import SIGNATURE, Image
 from .hdf5_text import Attribute, Texts
 from .saved_model import Array, LayerWeights, SavedModel, keras2_style
 
-__all__ = ["Reader", "from_bytes", "opened"]
+__all__ = ["Group", "Reader", "from_bytes", "opened"]
 
 
 _WEIGHTS_ALONE = ("layers", "_layer_checkpoint_dependencies")  # groups that save_weights makes
@@ -48,27 +49,10 @@ def opened(data: bytes, *, name: str) -> Iterator[Reader]:
     """A reader of the bytes of an HDF5 file; what goes wrong inside comes out as `BadFile`, with the name."""
     if not data.startswith(SIGNATURE):
         raise BadFile(f"{name} {_what_else(data)}")
-    import h5py
-
     try:
-        with h5py.File(_image(data), "r") as file:
-            yield Reader(file, name, data)
+        yield Reader(name, data)
     except BadFile as error:
         raise BadFile(f"{name} {error}") from error.__cause__
-    except MemoryError:
-        raise  # sizes were checked: this machine really has no room
-    except Exception as error:  # h5py has no type for damage: KeyError, OSError, …
-        raise BadFile(f"{name} is damaged: {error}") from error
-
-
-def _image(data: bytes) -> Any:
-    """HDF5's own handle on a file that is in memory: without callbacks into Python for every piece."""
-    import h5py
-
-    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-    access.set_fapl_core(block_size=1 << 16, backing_store=False)
-    access.set_file_image(data)
-    return h5py.h5f.open(b"model", h5py.h5f.ACC_RDONLY, fapl=access)
 
 
 def _what_else(data: bytes) -> str:
@@ -84,16 +68,26 @@ def _what_else(data: bytes) -> str:
     return f"is not an HDF5 file (it begins with {data[:8]!r})"
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group: where it is, and what it leads to by which names."""
+
+    name: str
+    address: int
+    links: dict[str, int | None]
+
+
 class Reader:
     """One pass over an open file, with a budget for the memory that its arrays may take."""
 
-    def __init__(self, file: Any, name: str, data: bytes) -> None:
-        self.file = file
+    def __init__(self, name: str, data: bytes) -> None:
         self.name = name
         self.size = len(data)
         self.left = self.size * _EXPANSION + _ALLOWANCE
-        self.attributes = Texts(data)
-        self.root = self.about(file)
+        self.image = Image(data)
+        self.links, self.attributes = Links(self.image), Texts(self.image)
+        self.file = self.at("/", self.image.root)
+        self.root = self.about(self.file)
 
     def model(self) -> SavedModel:
         config = self.json("model_config")
@@ -114,7 +108,7 @@ class Reader:
         )
 
     def without_config(self) -> str:
-        alone = "layer_names" in self.root or any(name in self.file for name in _WEIGHTS_ALONE)
+        alone = "layer_names" in self.root or any(name in self.file.links for name in _WEIGHTS_ALONE)
         if alone or self.name.endswith(".weights.h5"):
             return "holds weights without a model (save_weights); make the model and say model.load_weights(…)"
         return "is an HDF5 file but holds no Keras model: there is no model_config"
@@ -122,7 +116,7 @@ class Reader:
     def layers(self, title: str) -> list[LayerWeights]:
         return self.listed(self.group(self.file, "model_weights"), title)
 
-    def listed(self, group: Any, title: str) -> list[LayerWeights]:
+    def listed(self, group: Group, title: str) -> list[LayerWeights]:
         """The weights of the layers that the group's `layer_names` lists."""
         names = self.names(group, "layer_names")
         if names is None:
@@ -133,12 +127,12 @@ class Reader:
         for layer in names:
             arrays = self.arrays(self.group(group, layer))
             found.append(LayerWeights(layer, [(_within(layer, title, name), value) for name, value in arrays]))
-        if "top_level_model_weights" in group and self.arrays(self.group(group, "top_level_model_weights")):
+        if "top_level_model_weights" in group.links and self.arrays(self.group(group, "top_level_model_weights")):
             raise BadFile("has weights that belong to no layer (top_level_model_weights): not supported")
         return found
 
     def optimizer(self, training: dict[str, Any] | None) -> list[tuple[str, Array]]:
-        if "optimizer_weights" not in self.file:
+        if "optimizer_weights" not in self.file.links:
             return []
         config = (training or {}).get("optimizer_config")
         inner = config.get("config") if isinstance(config, dict) else None
@@ -146,59 +140,58 @@ class Reader:
         arrays = self.arrays(self.group(self.file, "optimizer_weights"))
         return [(name.removesuffix(":0").removeprefix(f"{title}/"), array) for name, array in arrays]
 
-    def arrays(self, group: Any) -> list[tuple[str, Array]]:
+    def arrays(self, group: Group) -> list[tuple[str, Array]]:
         """The arrays that the group's `weight_names` lists."""
         names = self.names(group, "weight_names")
-        if names is None and len(group):
+        if names is None and group.links:
             raise BadFile(f"has weights without names: {group.name} has no weight_names")
         return [(name, self.array(group, name)) for name in names or []]
 
-    def array(self, group: Any, path: str) -> Array:
-        import h5py
-
-        found = self.member(group, path)
-        where = f"{group.name}/{path}"
-        if not isinstance(found, h5py.Dataset):
-            raise BadFile(f"has no array at {where}, where one is named, but a group")
-        if found.external or found.is_virtual:
-            raise BadFile(f"keeps {where} in another file, which is refused")
-        dtype, shape = found.dtype, found.shape
-        if dtype.kind not in "fiub" or dtype.itemsize > 8:
-            raise BadFile(f"holds {dtype} in {where}; real numbers of up to 64 bits are read")
-        if shape is None:
-            raise BadFile(f"has an array without a shape at {where}")
-        declared, stored = math.prod(shape) * dtype.itemsize, found.id.get_storage_size()
-        self.left -= max(declared, math.prod(found.chunks or ()) * dtype.itemsize)
-        if self.left < 0:
-            raise BadFile(f"claims {declared:,} bytes for {where} and has {self.size:,} in all: refused")
-        if declared and not stored:
-            raise BadFile(f"has a place for {where}, but its numbers were never written")
-        return np.array(found[...], dtype=dtype.newbyteorder("="), order="C")
-
-    def group(self, parent: Any, path: str) -> Any:
-        import h5py
-
-        found = self.member(parent, path)
-        if not isinstance(found, h5py.Group):
-            raise BadFile(f"has no group at {parent.name.rstrip('/')}/{path}, but an array")
-        return found
-
-    def member(self, group: Any, path: str) -> Any:
-        """What `path` leads to, hard link by hard link: any other kind may point out of the file."""
-        import h5py
-
+    def array(self, group: Group, path: str) -> Array:
         where = f"{group.name.rstrip('/')}/{path}"
+        found = stored(self.image, self.member(group, path))
+        if found is None:
+            raise BadFile(f"has no array at {where}, where one is named, but a group")
+        if found.elsewhere:
+            raise BadFile(f"keeps {where} in another file, which is refused")
+        if found.dtype is None:
+            raise BadFile(f"holds {found.kind} in {where}; real numbers of up to 64 bits are read")
+        if found.shape is None:
+            raise BadFile(f"has an array without a shape at {where}")
+        self.left -= max(found.nbytes, math.prod(found.chunk or ()) * found.dtype.itemsize)
+        if self.left < 0:
+            raise BadFile(f"claims {found.nbytes:,} bytes for {where} and has {self.size:,} in all: refused")
+        try:
+            return found.read(self.image)
+        except BadFile as error:
+            raise BadFile(f"{error} (at {where})") from error.__cause__
+
+    def group(self, parent: Group, path: str) -> Group:
+        return self.at(f"{parent.name.rstrip('/')}/{path}", self.member(parent, path))
+
+    def at(self, name: str, address: int) -> Group:
+        links = self.links.of(address)
+        if links is None:
+            raise BadFile(f"has no group at {name}, but an array")
+        return Group(name, address, links)
+
+    def member(self, group: Group, path: str) -> int:
+        """Where `path` leads to, hard link by hard link: any other kind may point out of the file."""
+        where = f"{group.name.rstrip('/')}/{path}"
+        address = group.address
         for part in path.split("/"):
             if part in ("", ".", "..") or "\0" in part:
                 raise BadFile(f"has an impossible name: {where!r}")
-            if not isinstance(group, h5py.Group) or part not in group:
+            links = self.links.of(address)
+            if links is None or part not in links:
                 raise BadFile(f"has no {where}, which it should have by its own account")
-            if not isinstance(group.get(part, getlink=True), h5py.HardLink):
+            target = links[part]
+            if target is None:
                 raise BadFile(f"has a link in place of {where}, which is refused")
-            group = group[part]
-        return group
+            address = target
+        return address
 
-    def names(self, group: Any, attribute: str) -> list[str] | None:
+    def names(self, group: Group, attribute: str) -> list[str] | None:
         """A list of text, or its numbered parts put together; None if there is neither."""
         attributes = self.about(group)
         if attribute in attributes:
@@ -225,10 +218,8 @@ class Reader:
             raise BadFile(f"has {type(value).__name__} in {attribute}, where JSON for a dict belongs")
         return value
 
-    def about(self, group: Any) -> dict[str, Attribute]:
-        import h5py
-
-        return self.attributes.of(h5py.h5o.get_info(group.id).addr)
+    def about(self, group: Group) -> dict[str, Attribute]:
+        return self.attributes.of(group.address)
 
 
 def _texts(attribute: Attribute, where: str) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .hdf5_headers import Headers
+from .hdf5_image import Image
 
 __all__ = ["PAGE", "Skeleton", "declare"]
 
@@ -105,7 +105,7 @@ class Place(NamedTuple):
 
 def _address(data: bytearray, header: int, size: int) -> int:
     """Where the header of an array that was never written says where the array lies."""
-    for message in Headers(data).messages(header):
+    for message in Image(data, root=False).messages(header):
         if message.kind == _LAYOUT:
             found = data[message.start : message.start + 18]
             if found == bytes((_VERSION, _CONTIGUOUS)) + _NOWHERE + size.to_bytes(8, "little"):

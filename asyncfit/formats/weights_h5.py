@@ -18,7 +18,7 @@ from asyncfit.errors import BadFile
 from asyncfit.names import snake
 
 from . import assembly
-from .keras_h5_reader import Reader, opened
+from .keras_h5_reader import Group, Reader, opened
 from .saved_model import Array, LayerWeights, SavedModel
 from .skeleton import declare
 
@@ -107,10 +107,10 @@ def from_bytes(data: bytes, *, name: str) -> SavedWeights:
     with opened(data, name=name) as reader:
         if "layer_names" in reader.root or "layer_names0" in reader.root:
             return SavedWeights(_with_some(reader.listed(reader.file, "")), keyed=False)
-        if "model_weights" in reader.file:
+        if "model_weights" in reader.file.links:
             return SavedWeights(_with_some(reader.layers("")), keyed=False)
         for place in _PLACES:
-            if place in reader.file:
+            if place in reader.file.links:
                 layers = _keyed(reader, reader.group(reader.file, place))
                 optimizer = _numbered(reader, reader.file, "optimizer")
                 return SavedWeights(_with_some(layers), keyed=True, optimizer=optimizer)
@@ -121,30 +121,24 @@ def _with_some(layers: list[LayerWeights]) -> list[LayerWeights]:
     return [layer for layer in layers if layer.weights]
 
 
-def _keyed(reader: Reader, group: Any) -> list[LayerWeights]:
+def _keyed(reader: Reader, group: Group) -> list[LayerWeights]:
     found = []
-    for key in _members(reader, group):
-        for part in _members(reader, reader.group(group, key)):
-            if part != "vars" and len(reader.group(group, f"{key}/{part}")):
+    for key in group.links:
+        for part in reader.group(group, key).links:
+            if part != "vars" and reader.group(group, f"{key}/{part}").links:
                 raise BadFile(f"has weights in parts of the layer {key} ({part}), which is not supported")
         arrays = _numbered(reader, group, key)
         found.append(LayerWeights(key, [(str(number), array) for number, array in enumerate(arrays)]))
     return found
 
 
-def _numbered(reader: Reader, group: Any, key: str) -> list[Array]:
+def _numbered(reader: Reader, group: Group, key: str) -> list[Array]:
     """The arrays `0`, `1`, … of an object, in that order; none if it is not there."""
-    if key not in group or "vars" not in reader.group(group, key):
+    if key not in group.links or "vars" not in reader.group(group, key).links:
         return []
     place = reader.group(group, f"{key}/vars")
-    names = set(_members(reader, place))
+    names = set(place.links)
     wanted = [str(number) for number in range(len(names))]
     if names != set(wanted):
         raise BadFile(f"has arrays in {place.name} that are not numbered from 0: {', '.join(sorted(names))[:80]}")
     return [reader.array(place, name) for name in wanted]
-
-
-def _members(reader: Reader, group: Any) -> list[str]:
-    if len(group) > reader.size:  # each takes some bytes
-        raise BadFile(f"claims {len(group):,} things in {group.name}: refused")
-    return list(group)

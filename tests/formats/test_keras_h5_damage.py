@@ -210,7 +210,7 @@ CHANGES: dict[str, tuple[Callable[[Any], None], str]] = {
         "claims",
     ),
     "no shape": (replaced(K, lambda f, n: f.create_dataset(n, data=h5py.Empty("f4"))), "without a shape"),
-    "ragged": (replaced(K, lambda f, n: f.create_dataset(n, (2,), VLEN)), "holds object"),
+    "ragged": (replaced(K, lambda f, n: f.create_dataset(n, (2,), VLEN)), "holds lists"),
 }
 for kind, dtype in DTYPES.items():
     CHANGES[f"type {kind}"] = (replaced(K, partial(typed, dtype)), "holds ")
@@ -314,7 +314,7 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.
         with pytest.raises(BadFile, match=said):
             read(path)
 
-    def refused(*args: Any) -> Any:
+    def refused(*args: Any, **kwargs: Any) -> Any:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("builtins.open", refused)

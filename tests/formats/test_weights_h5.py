@@ -266,7 +266,7 @@ def replaced(file: Any, path: str, value: Any) -> None:
         (lambda f: replaced(f, "layers/dense", h5py.SoftLink("/layers/dense_1")), "has a link in place of"),
         (lambda f: replaced(f, "layers/dense/vars/0", h5py.ExternalLink("o.h5", "/x")), "has a link in place of"),
         (lambda f: replaced(f, "layers/dense", 3.0), "has no group at"),
-        (lambda f: replaced(f, "layers/dense/vars/0", "text"), "holds object in"),
+        (lambda f: replaced(f, "layers/dense/vars/0", "text"), "holds text of"),
         (lambda f: f["layers/dense"].create_dataset("more", data=np.ones(2)), "has no group at"),
         (lambda f: replaced(f, "optimizer", 3.0), "has no group at"),
     ],
