@@ -13,9 +13,8 @@ import anyio
 import numpy as np
 
 from .bus import EventBus
-from .checkpoints import write_whole
 from .data import PassPlan, plan_evaluate, plan_fit, plan_predict
-from .errors import InvalidInput, ModelBusy
+from .errors import BadFile, InvalidInput, ModelBusy
 from .executors.base import Executor
 from .fit import Fit
 from .front import Callbacks, Front, as_callbacks, keywords_checked, run_batches
@@ -23,6 +22,7 @@ from .jobs import Job, in_thread
 from .mailbox import handling
 from .passes import EVALUATE, check_listeners, perform
 from .protocol import Change, State, Trainable
+from .resuming import Arrays, unpacked
 from .run import Run
 from .snapshot import Array
 from .stepping import Stepping, Steps, alone
@@ -291,9 +291,7 @@ class Trainer(Front):
         target = os.fspath(path)
 
         def load() -> None:
-            from .formats import state_h5
-
-            state = state_h5.read(target)
+            state = _read(target)
             with self._reading:
                 self._require_free("load", "load after the run")
                 self.trainable.load_state(state)
@@ -302,9 +300,21 @@ class Trainer(Front):
 
 
 def _write(state: State, path: str) -> None:
-    from .formats import state_h5
+    from .formats.checkpoint_h5 import Saved, Writer  # imported, with all that it needs, when a file is first touched
 
-    write_whole(path, state_h5.to_bytes(state))
+    arrays = Arrays()
+    entries = arrays.packed(state, "state", "state()")
+    Writer().write(path, Saved(model=None, arrays=arrays.by_name, run={"state": entries}))
+
+
+def _read(path: str) -> dict[str, Any]:
+    from .formats import checkpoint_h5
+
+    run, arrays = checkpoint_h5.read(path)
+    try:
+        return unpacked(run.get("state"), arrays)
+    except BadFile as error:
+        raise BadFile(f"{path} {error}") from error
 
 
 def _checked_seed(seed: Any) -> int:

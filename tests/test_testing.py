@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import asyncfit as af
+from asyncfit.formats import checkpoint_h5
 from asyncfit.testing import LoopbackExecutor, Scripted, check_trainable
 
 from .run.helpers import Linear, X, Y
@@ -265,8 +266,15 @@ async def test_evaluate_save_and_load(tmp_path: Any) -> None:
     with pytest.raises(FileNotFoundError):
         await twin.load(tmp_path / "none.h5")
     (tmp_path / "bad.h5").write_bytes(b"no file")
-    with pytest.raises(af.BadFile):
-        await twin.load(tmp_path / "bad.h5")
+    checkpoint_h5.Writer().write(tmp_path / "other.h5", checkpoint_h5.Saved(model=None, arrays={}, run={}))
+    for name in ("bad.h5", "other.h5"):
+        with pytest.raises(af.BadFile, match=name):
+            await twin.load(tmp_path / name)
+    whole = bytearray(path.read_bytes())
+    whole[whole.index(trainer.trainable.state()["w"].tobytes())] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(af.BadFile, match=r"model\.h5 is damaged"):
+        await twin.load(path)
 
 
 @pytest.mark.anyio

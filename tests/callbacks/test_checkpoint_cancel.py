@@ -15,7 +15,8 @@ import pytest
 import asyncfit as af
 from asyncfit.callbacks import ModelCheckpoint
 from asyncfit.callbacks.writes import Write
-from asyncfit.formats import state_h5
+from asyncfit.formats import checkpoint_h5
+from asyncfit.resuming import unpacked
 from asyncfit.testing import Scripted
 from tests.run.test_cancel import Steps, awaited, natively, on_asyncio, on_trio
 
@@ -53,7 +54,8 @@ def files(folder: Path) -> dict[str, int]:
     """All that is there, temporary files included, with the step of the model in each: whole, or this raises."""
     found = {}
     for name in sorted(os.listdir(folder)) if folder.exists() else []:
-        found[name] = int(state_h5.read(folder / name)["weights"][0])
+        run, arrays = checkpoint_h5.read(folder / name)
+        found[name] = int(unpacked(run["state"], arrays)["weights"][0])
     return found
 
 

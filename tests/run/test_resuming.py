@@ -367,3 +367,14 @@ async def test_there_is_none(tmp_path: Path) -> None:
     (tmp_path / "bad.h5").write_bytes(b"no")
     with pytest.raises(af.BadFile):
         await network().fit(X, Y, resume=tmp_path / "bad.h5")
+
+
+async def test_a_trainer_loads_the_state_out_of_a_checkpoint(tmp_path: Path) -> None:
+    keeps, trainer = Keeps(tmp_path, Wish(every=3)), af.Trainer(Linear())
+    await trainer.fit(X[:, :2], Y[:, 0], batch_size=8, epochs=1, callbacks=keeps)
+    checkpoint, path = keeps.taken[0]
+    again = af.Trainer(Linear())
+    await again.load(path)
+    state = again.trainable.state()
+    assert state["batches"] == 3
+    np.testing.assert_array_equal(state["w"], checkpoint.state["w"])
