@@ -43,6 +43,7 @@ from .protocol import (
     Listen,
     Pause,
     Position,
+    Published,
     RateSet,
     Reached,
     Report,
@@ -140,6 +141,10 @@ class Work:
     at the end."""
     copy: Callable[[State], dict[str, Any]] = copy_state
     """How states are copied."""
+    copies: int | None = None
+    """How many copies of the state there may be at a time: more memory than for these is not kept."""
+    unpublished: int = 2
+    """Compute waits rather than report one more copy than so many that no hold bounds and that are not published."""
     early: Sequence[Command] = ()
     """What was asked for before there was a worker: obeyed before the first batch."""
 
@@ -203,6 +208,7 @@ class Compute:
         self._batch_held = 0
         self._ahead = 0
         self._begun = 0
+        self._unpublished = 0
         self._era = 0
         self._stop = self._paused = self._throttled = self._snapshot_wanted = False
         self._point_wanted = self._boundary_saves = self._inline_begun = False
@@ -269,6 +275,7 @@ class Compute:
             hold.at = self._from
         now, rate = time.time(), float(self.work.trainable.learning_rate)
         params, step = self.work.params, progress.step
+        self._unpublished += snapshot is not None and not held
         decided = start.change if start is not None and held else None
         self._report(TrainBegun(0, now, params, held, epoch, step, rate, snapshot, asked, self._from, decided))
         return epoch
@@ -343,20 +350,22 @@ class Compute:
                     if self.interest.inline_batch_end or self.interest.hold_batch_end:
                         yield from self._batch_done(epoch, batch, step, size, logs)
                     elif every == 1 or not (step + 1) % every:
-                        snap = self.interest.snapshot_batch
-                        state = self._snapshot() if snap and not (step + 1) % snap else None
                         means = {name: float(value) for name, value in logs.items()}
+                        state = None
+                        if _nth(self.interest.snapshot_batch, step):
+                            state = self._free_copy()
                         report(BatchDone(self._era, clock(), epoch, batch, step, size, means, False, state, None))
+                        del state  # else it would be kept until the next one
                 batch += 1
                 if self._saving:
-                    self._save(epoch, batch, steps)
+                    yield from self._save(epoch, batch, steps)
             return True
         finally:
             close = getattr(batches, "close", None)
             if close is not None:
                 close()
 
-    def _save(self, epoch: int, batch: int, steps: int) -> None:
+    def _save(self, epoch: int, batch: int, steps: int) -> Generator[bool, None, None]:
         """Report all that a checkpoint needs, if one is due; behind the last batch the boundary is to bring it."""
         every, step = self.interest.save_every, self.progress.step
         if not self._point_wanted and (not every or step % every):
@@ -365,7 +374,8 @@ class Compute:
         if batch == steps:
             self._boundary_saves = True
             return
-        self._report(Reached(self._era, time.time(), self._position(epoch), self._snapshot(), self._kept()))
+        state = yield from self._copied()
+        self._report(Reached(self._era, time.time(), self._position(epoch), state, self._kept()))
 
     def _position(self, epoch: int) -> Position:
         """Between two batches of the epoch."""
@@ -398,7 +408,11 @@ class Compute:
             asked = self._inline(BatchEnd, epoch=epoch, batch=batch, step=step, size=size, logs=logs)
         held = _nth(interest.hold_batch_end, step)
         if held or asked or _nth(interest.batch_end, step):
-            snapshot = self._snapshot() if held or _nth(interest.snapshot_batch, step) else None
+            snapshot = None
+            if held:
+                snapshot = self._snapshot()
+            elif _nth(interest.snapshot_batch, step):
+                snapshot = self._free_copy()
             if held:
                 self._hold(_Hold(None, step + 1, self._begun))
             now = time.time()
@@ -421,7 +435,7 @@ class Compute:
             asked_begin = self._inline(ValidationBegin, epoch=epoch) if self.interest.inline else None
             held = self.interest.hold_boundary
             if held or asked_begin or self.interest.validation_begin:
-                snapshot = self._open_boundary(held) if held else None
+                snapshot = (yield from self._open_boundary(held)) if held else None
                 now, rate_now = time.time(), float(work.trainable.learning_rate)
                 self._report(
                     ValidationBegun(self._era, now, epoch, progress.step, held, rate_now, snapshot, asked_begin)
@@ -430,25 +444,27 @@ class Compute:
             if self.interest.inline:
                 asked_validation = self._inline(ValidationEnd, epoch=epoch, logs=val_logs)
         asked, self._inline_epoch = self._inline_epoch, None
+        changed = False
         if self.interest.inline:
             shown = logs | {f"val_{name}": value for name, value in (val_logs or {}).items()}
             if asked_validation:
                 shown |= {f"val_{name}": value for name, value in asked_validation.logs.items()}
             shown = shown | {"learning_rate": rate} if shown or complete else {}
             mine = self._inline(EpochEnd, epoch=epoch, logs=shown, complete=complete)
+            changed = bool(mine or asked_validation)  # since the boundary was opened by its ValidationBegin, if it was
             if asked and mine:
                 asked.merge(mine)
             asked = asked or mine
         held = self.interest.hold_boundary or self._boundary is not None
         snapshot = None
-        if self._boundary is None or asked or asked_validation:
-            snapshot = self._open_boundary(held)
+        if self._boundary is None or changed:
+            snapshot = yield from self._open_boundary(held)
         if self.inbox:
             self._obey_all()
         saves, self._boundary_saves = self.interest.save_boundary or self._boundary_saves, False
         might = saves or (self.interest.saves and (held or self._stop))
         if might and snapshot is None and self._boundary is None:
-            snapshot = self._snapshot()
+            snapshot = yield from self._copied()
         after = epoch + 1 if complete and not self._stop and epoch + 1 < work.epochs else None
         if self._boundary is not None:
             self._boundary.next = after
@@ -482,10 +498,10 @@ class Compute:
 
     # --- holds and snapshots ---
 
-    def _open_boundary(self, held: bool) -> dict[str, Any] | None:
+    def _open_boundary(self, held: bool) -> Generator[bool, None, dict[str, Any] | None]:
         if not (held or self.interest.snapshot_boundary or self.work.mirrored):
             return None
-        snapshot = self._snapshot()
+        snapshot = self._snapshot() if held and self._boundary is None else (yield from self._copied())
         if held:
             if self._boundary is None:
                 self._boundary = _Hold(snapshot, self.progress.step, self._begun)
@@ -506,6 +522,19 @@ class Compute:
 
     def _snapshot(self) -> dict[str, Any]:
         return self.work.copy(self.work.trainable.state())
+
+    def _free_copy(self) -> dict[str, Any]:
+        """A snapshot that no hold bounds."""
+        self._unpublished += 1
+        self._attention = True
+        return self._snapshot()
+
+    def _copied(self) -> Generator[bool, None, dict[str, Any]]:
+        """The same, as soon as few enough such are on their way to those who want them."""
+        while self._unpublished >= self.work.unpublished:
+            yield True
+            self._obey_all()
+        return self._free_copy()
 
     def _report_state(self) -> None:
         progress = self.progress
@@ -549,11 +578,16 @@ class Compute:
             if not self._must_wait():
                 break
             yield True
-        self._attention = bool(self._holds or self._paused or self._throttled or self._stop)
+        full = self._unpublished >= self.work.unpublished
+        self._attention = bool(self._holds or self._paused or self._throttled or self._stop or full)
 
     def _must_wait(self) -> bool:
         if (self._paused or self._throttled) and not self._stop:
             return True
+        if self._unpublished >= self.work.unpublished and not self._stop:
+            step, interest = self.progress.step, self.interest
+            if _nth(interest.snapshot_batch, step) and not _nth(interest.hold_batch_end, step):
+                return True  # not later: once a batch is trained its BatchEnd must follow
         holds = self._holds
         if not holds:
             return False
@@ -598,6 +632,8 @@ class Compute:
                 else:
                     self._paused = on
                 self._attention = True
+            case Published():
+                self._unpublished = max(0, self._unpublished - 1)
             case TakePoint():
                 self._point_wanted = self._saving = True
             case TakeSnapshot():
@@ -616,7 +652,7 @@ class Compute:
     def _go_back(self, hold: _Hold) -> None:
         """Everything as it was at the hold, but for a pause and a snapshot that somebody waits for."""
         self._holds.clear()
-        self._batch_held = 0
+        self._batch_held = self._unpublished = 0
         self._boundary = self._inline_epoch = self._rate_wanted = None
         self._stop = self._boundary_saves = False
         self._from = hold.at

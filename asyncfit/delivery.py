@@ -500,6 +500,7 @@ class _Round:
         self._delivery._owner.answered(self._event, self._decision, errors[0] if errors else None)
         for other in errors[1:]:
             self._delivery._owner.also_failed(other)
+        self._event, self._model = self._event._replace(), None  # the next round may be far off
 
     def release(self) -> None:
         self._active = False

@@ -559,8 +559,10 @@ class TrainBegin(Event, _HasModel, _Steers):
 
     Attributes:
         params: epochs, initial_epoch, steps (batches an epoch), batch_size, samples, validation_samples, executor,
-            lookahead, blas, kernels, threads, state_bytes (size of the state), trainable (its class's name); of a
-            `Sequential` also metrics: their keys in logs, each with "min", "max" or None for what is better.
+            lookahead, blas, kernels, threads, state_bytes (size of the state), memory (bytes that the state and the
+            run's copies of it may take at most; what you keep, `event.model` in your own hands or in a subscriber's
+            queue, comes on top), trainable (its class's name); of a `Sequential` also metrics: their keys in logs, each
+            with "min", "max" or None for what is better.
     """
 
     params: Mapping[str, Any]

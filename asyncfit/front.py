@@ -18,6 +18,7 @@ import anyio
 import anyio.to_thread
 import numpy as np
 
+from . import budget
 from .bus import EventBus
 from .callback import Callback, subscription_of
 from .claims import claim, subscriptions_of
@@ -284,6 +285,13 @@ class Front:
                 "executor": runner.name,
                 **blas(),
                 "state_bytes": state_bytes,
+                "memory": budget.memory(
+                    state,
+                    lookahead=int(lookahead),
+                    remote=runner.remote,
+                    savers=len(run._order.savers),
+                    resumed=resumed is not None,
+                ),
                 "trainable": type(trainable).__name__,
                 "resumed": None if resumed is None else resumed.told,
                 **_metrics(trainable),
@@ -305,6 +313,8 @@ class Front:
                 ),
                 params=params,
                 lookahead=int(lookahead),
+                copies=budget.copies(state, lookahead=int(lookahead), savers=len(run._order.savers)),
+                unpublished=budget.unpublished(state),
                 key=key,
                 around=around,
             )

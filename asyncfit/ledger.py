@@ -52,6 +52,7 @@ from .protocol import (
     Listen,
     Pause,
     Position,
+    Published,
     RateSet,
     Reached,
     SetRate,
@@ -236,6 +237,7 @@ class Ledger:
                 elif self._held:
                     self._take_up(self._held.popleft())
                 else:
+                    self._head = None  # it may have brought a state
                     break
         finally:
             self._pumping = False
@@ -275,6 +277,7 @@ class Ledger:
             if not self._cancelling and self._stopped is None:
                 kept, carried = report.kept or {}, self._carried()
                 self._reached(Point(report.position, report.time, report.state, None, kept, carried, False))
+            self._send(Published())
         elif kind is WasSnapshot:
             self._reply(self._view(report.state, report.step, report.epoch))
         elif kind is RateSet:
@@ -296,12 +299,15 @@ class Ledger:
             self._open = self._open_state = None
             if not report.held:
                 self.newest = None
+        unheld = report.snapshot is not None and (self._is_open or not report.held)
         if report.snapshot is not None:
             self._open, self._open_state = self._view(report.snapshot, report.step, epoch), report.snapshot
         if report.held and not self._is_open:
             self._is_open = True
             self._reply(self._open)
             self._bound.rate, self._wish_rate = self._wish_rate, None
+        if unheld:
+            self._send(Published())
 
     # --- events ---
 
@@ -420,6 +426,8 @@ class Ledger:
                 self._flush()
             if report.held:
                 self._send(Confirm(self._ahead))
+            elif kind is BatchEnd and report.snapshot is not None:
+                self._send(Published())
             return
         if decision is not None:
             if kind is ValidationEnd:

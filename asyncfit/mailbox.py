@@ -106,18 +106,22 @@ class Marker:
 
 
 class _Gap:
-    """Events that were dropped since the last delivery."""
+    """Events that were dropped since the last delivery: their numbers alone, for they may have models."""
 
-    __slots__ = ("count", "first", "last", "ticket")
+    __slots__ = ("attempt", "count", "first", "last", "run_id", "ticket")
 
     def __init__(self, first: Event) -> None:
-        self.first = self.last = first
-        self.count = self.ticket = 0
+        self.first = first.seq
+        self.count = 0
+
+    def add(self, ticket: int, event: Event) -> None:
+        self.run_id, self.attempt, self.last = event.run_id, event.attempt, event.seq
+        self.ticket = ticket
+        self.count += 1
 
     def notice(self) -> EventsDropped:
-        last = self.last
-        span = {"first": self.first.seq, "last": last.seq, "count": self.count}
-        return EventsDropped(run_id=last.run_id, attempt=last.attempt, seq=last.seq, **span)
+        span = {"first": self.first, "last": self.last, "count": self.count}
+        return EventsDropped(run_id=self.run_id, attempt=self.attempt, seq=self.last, **span)
 
 
 class Mailbox:
@@ -304,9 +308,7 @@ class Mailbox:
                 return
             gap = self._gap = _Gap(event)
             self._attention = True
-        gap.last = event
-        gap.ticket = ticket
-        gap.count += 1
+        gap.add(ticket, event)
 
     def _fall_behind(self, limit: str, event: Event) -> None:
         waiting = len(self)
@@ -486,8 +488,8 @@ class Mailbox:
         lossy, kept, calls = self._lossy, self._kept, self._calls
         since = now = clock()
         skew = time.time() - now
+        item: Item | None
         while True:
-            item: Item
             if lossy and not kept and not self._attention:
                 item = lossy.popleft()[1]
             elif self._expired:
@@ -497,6 +499,7 @@ class Mailbox:
                 if taken is None:
                     if self.is_closed or (self._ending and not kept):
                         return
+                    item = None  # it may have a model, and nothing may come for long
                     await self._park()
                     since = now = clock()
                     skew = time.time() - now

@@ -34,6 +34,7 @@ __all__ = [
     "copy_state",
     "many_adopted",
     "memfd",
+    "size_of_copy",
 ]
 
 SMALL = 16 * 1024
@@ -106,6 +107,13 @@ def _laid_out(state: State) -> tuple[tuple[Place, ...], int]:
             size += array.nbytes
             filled += array.nbytes
     return tuple(layout), aligned(size, PAGE) if filled >= SMALL else 0
+
+
+def size_of_copy(state: State) -> int:
+    """Bytes that a copy of a state takes in a pool."""
+    layout, size = _laid_out(state)
+    inside = {place[0] for place in layout} if size else ()
+    return size + sum(v.nbytes for name, v in state.items() if isinstance(v, np.ndarray) and name not in inside)
 
 
 def _views(memory: mmap.mmap | Array, layout: Iterable[Place]) -> dict[str, Array]:
@@ -181,10 +189,12 @@ class Pool:
 
     Args:
         portable: make blocks that can be handed over to another process.
+        most: while there are more blocks than that, one that nobody reads any longer is given back to the system.
     """
 
-    def __init__(self, *, portable: bool = False) -> None:
+    def __init__(self, *, portable: bool = False, most: int | None = None) -> None:
         self._portable = portable
+        self.most = most
         self._lock = threading.Lock()
         self._freed: deque[int] = deque()
         """One user less of each of these. A collection may call `leave` at any moment, in any thread, also in a process
@@ -257,7 +267,7 @@ class Pool:
             elif number in self._users:
                 del self._users[number]
                 block = self._blocks[number]
-                if block.layout == self._layout:
+                if block.layout == self._layout and (self.most is None or len(self._blocks) <= self.most):
                     self._free.append(block)
                 else:
                     self._discard(block)

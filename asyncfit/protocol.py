@@ -32,6 +32,7 @@ __all__ = [
     "Lost",
     "Pause",
     "Position",
+    "Published",
     "RateSet",
     "Reached",
     "Report",
@@ -358,6 +359,15 @@ class TakeSnapshot(NamedTuple):
     """Report a copy of the state before the next batch."""
 
 
+class Published(NamedTuple):
+    """One copy of the state less that compute has reported, that no hold bounds, and that is not published yet.
+
+    The ledger says so for each report that is not held and brings a state, but for the answers `WasSnapshot` and
+    `Ended`, and for each held `EpochDone` whose state takes the place of that of its `ValidationBegun`. Whoever keeps
+    such a report from the ledger has to say it instead. A rollback publishes all.
+    """
+
+
 class TakePoint(NamedTuple):
     """Report a `Reached` behind the next batch, or let the boundary that comes be one."""
 
@@ -375,4 +385,4 @@ class Listen(NamedTuple):
     interest: Interest
 
 
-Command = Confirm | End | Stop | Pause | TakeSnapshot | TakePoint | SetRate | Listen
+Command = Confirm | End | Stop | Pause | Published | TakeSnapshot | TakePoint | SetRate | Listen

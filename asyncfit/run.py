@@ -737,6 +737,7 @@ class Run:
     async def _conduct(self, tasks: anyio.abc.TaskGroup, worker: Worker) -> None:
         """Carry reports to the ledger until `TrainEnd` has been published and its gates have returned."""
         ledger, reports = self._ledger, worker.reports
+        report: Any
         self._background.serve(tasks)
         self._delivery.serve(tasks)
         if self._savings.looks is not None:
@@ -760,6 +761,7 @@ class Run:
                     ledger.report(report)
             else:
                 worker.wake()
+            report = None  # it may have brought a state
             if ledger.compute_ended and not self._compute_over.is_set():
                 self._compute_over.set()
                 if self._hurried:  # what compute took of the grace time is not at the handlers' expense

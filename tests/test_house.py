@@ -22,7 +22,7 @@ ORDER = """
     tasks stepping roster subscriptions mailbox streams bus callback claims
     nn layers losses metrics optimizers initializers activations
     data direct temporaries checkpoints locks backups formats protocol pool
-    snapshot background control compute ledger resuming saving
+    snapshot background control budget compute ledger resuming saving
     executors inline_port delivery
     curves notebook history run fit passes front trainer testing
     news modelfile reading sequential
@@ -47,6 +47,7 @@ WITHOUT_ASYNC = [
     "backups",
     "protocol",
     "pool",
+    "budget",
     "compute",
     "ledger",
     "resuming",

@@ -31,7 +31,7 @@ class Loopback:
 
     def __init__(self, work: Work) -> None:
         work.stepwise = True
-        self._pool = Pool()
+        self._pool = Pool(most=work.copies)
         work.copy = self._pool.share
         self.reports: deque[Report] = deque()
         self.compute = Compute(work, self.reports.append)

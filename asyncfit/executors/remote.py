@@ -135,6 +135,9 @@ class ProcessWorker:
             await self._wakeup.wait()
             self._adopt()
         else:
+            if self._freed:
+                with self._unless_broken():
+                    self._flush()
             await anyio.wait_readable(self._selector.fileno())
             dead = False
             for key, _ in self._selector.select(0):
@@ -324,6 +327,7 @@ class ProcessWorker:
             worker = me()
             if worker is not None:
                 worker._freed.append(number)
+                worker._wakeup.set()  # it may be needed there before anything else is said
 
         return adopted(number, descriptor, size, freed)
 

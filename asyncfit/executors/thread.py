@@ -37,7 +37,7 @@ class ThreadWorker:
 
     def __init__(self, work: Work) -> None:
         self.reports: deque[Report] = deque()
-        self._pool = Pool()
+        self._pool = Pool(most=work.copies)
         work.copy = self._pool.share
         self._compute = Compute(work, self._report)
         self.progress = self._compute.progress

@@ -93,7 +93,7 @@ class Server:
         self._pool, self._told = pool, None
         try:
             work: Work = loads(frame.data, frame.blocks)
-            work.copy = pool.share
+            work.copy, pool.most = pool.share, work.copies
             work.params = {**work.params, **blas()}
             if work.inline is not None:
                 work.inline.trainable = work.trainable

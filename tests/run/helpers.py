@@ -55,6 +55,28 @@ class Linear:
         return x @ self.w
 
 
+class Large:
+    """A state of 80 kB, every number of which is the count of batches."""
+
+    def __init__(self) -> None:
+        self.learning_rate = 0.1
+        self.w = np.zeros(10_000)
+
+    def train_batch(self, x: Any, y: Any, sample_weight: Any = None) -> Mapping[str, float]:
+        self.w += 1
+        return {"loss": 1.0}
+
+    def test_batch(self, x: Any, y: Any, sample_weight: Any = None) -> Mapping[str, float]:
+        return {"loss": 1.0}
+
+    def state(self) -> Mapping[str, Any]:
+        return {"w": self.w, "rate": self.learning_rate}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.w[...] = state["w"]
+        self.learning_rate = state["rate"]
+
+
 class Gate:
     """Compute waits here until it is let through: `Linear(before=gate)`."""
 

@@ -3,43 +3,26 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping
-from typing import Any
+import mmap
+import os
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import anyio
 import numpy as np
 import pytest
 
 import asyncfit as af
-from asyncfit import executors
+from asyncfit import budget, executors
 from asyncfit.pool import Pool, SharedState
 from asyncfit.testing import LoopbackExecutor
 
-from .helpers import fit
+from .helpers import Large, fit
 
 pytestmark = pytest.mark.anyio
-
-
-class Large:
-    """A state of 80 kB, every number of which is the count of batches."""
-
-    def __init__(self) -> None:
-        self.learning_rate = 0.1
-        self.w = np.zeros(10_000)
-
-    def train_batch(self, x: Any, y: Any, sample_weight: Any = None) -> Mapping[str, float]:
-        self.w += 1
-        return {"loss": 1.0}
-
-    def test_batch(self, x: Any, y: Any, sample_weight: Any = None) -> Mapping[str, float]:
-        return {"loss": 1.0}
-
-    def state(self) -> Mapping[str, Any]:
-        return {"w": self.w, "rate": self.learning_rate}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        self.w[...] = state["w"]
-        self.learning_rate = state["rate"]
 
 
 @pytest.fixture
@@ -109,3 +92,344 @@ class Watches(af.Callback):
 
     def on_epoch_end(self, event: af.EpochEnd) -> None:
         pass
+
+
+# --- bounds ----------------------------------------------------------------------------------------------------------
+
+
+class Peak(Pool):
+    """Notes how many blocks were in use at most, besides what the subscribers of `runs` had not come to yet."""
+
+    runs: ClassVar[list[af.Run]] = []
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(**how)
+        self.peak = self.kept = 0
+        self.detail: list[tuple[str, int]] = []
+
+    def share(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        copied = super().share(state)
+        statistics = [one for run in self.runs for one in run.subscribers]
+        theirs = sum(one.snapshots for one in statistics if one.mode == "queued")
+        ours = self.in_use - theirs - reading.count
+        if ours > self.peak:
+            self.peak, self.detail = ours, [(one.name, one.snapshots) for one in statistics]
+        with self._lock:
+            self.kept = max(self.kept, len(self._blocks))
+        return copied
+
+
+class Reading:
+    """How many predictions are under way."""
+
+    count = 0
+
+
+reading = Reading()
+
+
+class Slow(af.Callback):
+    """Gates that take their time, and change the state now and then."""
+
+    def __init__(self, pace: int, decides: bool) -> None:
+        self.pace, self.decides = pace, decides
+
+    async def _wait(self) -> None:
+        for _ in range(self.pace):
+            await anyio.lowlevel.checkpoint()
+
+    async def on_train_begin(self, event: af.TrainBegin) -> None:
+        await self._wait()
+
+    async def on_epoch_begin(self, event: af.EpochBegin) -> None:
+        await self._wait()
+
+    async def on_validation_end(self, event: af.ValidationEnd) -> None:
+        await self._wait()
+        assert event.model.step == 6 * (event.epoch + 1)
+
+    async def on_epoch_end(self, event: af.EpochEnd) -> None:
+        await self._wait()
+        if self.decides and event.epoch % 3 == 0:
+            event.set_learning_rate(0.9 * event.learning_rate)
+
+
+class SetsRates(af.Callback):
+    gates = "none"
+
+    @af.inline
+    def on_epoch_end(self, event: af.EpochEnd) -> None:
+        event.set_learning_rate(0.5 + event.epoch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    lookahead: int
+    pace: int | None = None
+    decides: bool = False
+    validation: bool = False
+    gate: int = 0
+    batches: int = 0
+    epochs: bool = False
+    predictions: int = 0
+    inline: bool = False
+
+
+LOADS = [
+    *(Load(lookahead=ahead, pace=20) for ahead in range(4)),
+    *(Load(lookahead=ahead, pace=20, validation=True, decides=True) for ahead in range(4)),
+    Load(lookahead=1, pace=0, validation=True, predictions=3),
+    Load(lookahead=0, predictions=3),
+    Load(lookahead=0, batches=1),
+    Load(lookahead=3, pace=40, batches=1),
+    Load(lookahead=3, pace=40, batches=1, epochs=True, decides=True, validation=True, gate=4, predictions=2),
+    Load(lookahead=1, pace=20, validation=True, inline=True, batches=2),
+    Load(lookahead=2, epochs=True),
+    Load(lookahead=2, gate=1, predictions=1),
+]
+
+
+async def loaded(load: Load, executor: Any) -> None:
+    x, y = np.ones((12, 2)), np.ones(12)
+    bus, trainer = af.EventBus(), af.Trainer(Large())
+
+    async def slow(event: af.BatchEnd | af.EpochEnd) -> None:
+        for _ in range(15):
+            await anyio.lowlevel.checkpoint()
+
+    if load.gate:
+        bus.subscribe(af.BatchEnd, slow, gate=True, every=load.gate)
+    if load.batches:
+        bus.subscribe(af.BatchEnd, slow, snapshots=True, every=load.batches, buffer=4)
+    if load.epochs:
+        bus.subscribe(af.EpochEnd, slow, snapshots=True)
+    callbacks: list[af.Callback] = [] if load.pace is None else [Slow(load.pace, load.decides)]
+    if load.inline:
+        callbacks.append(SetsRates())
+
+    async def predict() -> None:
+        while run.outcome is None:
+            reading.count += 1
+            try:
+                await trainer._read(lambda state: float(state["w"][0]))
+            finally:
+                reading.count -= 1
+
+    with anyio.fail_after(60):
+        async with (
+            trainer.fit(
+                x, y, batch_size=2, epochs=10, callbacks=callbacks, bus=bus, lookahead=load.lookahead,
+                executor=executor, validation_data=(x, y) if load.validation else None,
+            ) as run,
+            anyio.create_task_group() as tasks,
+        ):  # fmt: skip
+            Peak.runs[:] = [run]
+            for _ in range(load.predictions):
+                tasks.start_soon(predict)
+
+
+@pytest.fixture
+def tight(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Small states are counted as large ones are."""
+    monkeypatch.setattr(budget, "SPARE", 0)
+    yield
+    Peak.runs.clear()
+
+
+@EXECUTORS
+@pytest.mark.parametrize("load", LOADS, ids=str)
+async def test_there_are_never_more_copies_than_the_budget_says(
+    load: Load, executor: Any, tight: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Peak] = []
+
+    def pool(**how: Any) -> Peak:
+        made.append(Peak(**how))
+        return made[-1]
+
+    for module in (executors.thread, executors.loopback):
+        monkeypatch.setattr(module, "Pool", pool)
+    await loaded(load, executor)
+    (peak,) = made
+    most = budget.copies(Large().state(), lookahead=load.lookahead)
+    assert most == load.lookahead + 5
+    assert peak.most == most
+    assert peak.peak <= most, peak.detail
+    if load.pace and not (load.batches or load.gate or load.predictions or load.inline):
+        assert peak.peak <= load.lookahead + 2, "the open boundaries and the newest confirmed one"
+    gc.collect()
+    assert (peak.in_use, peak.idle) == (0, 0)
+
+
+@EXECUTORS
+async def test_a_loop_that_is_held_up_lets_no_copies_gather(
+    executor: Any, tight: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Peak] = []
+
+    def pool(**how: Any) -> Peak:
+        made.append(Peak(**how))
+        return made[-1]
+
+    for module in (executors.thread, executors.loopback):
+        monkeypatch.setattr(module, "Pool", pool)
+    bus = af.EventBus()
+    bus.subscribe(af.BatchEnd, lambda event: None, snapshots=True, overflow="block")
+    with anyio.fail_after(30):
+        async with fit(Large(), epochs=20, bus=bus, executor=executor) as run:
+            Peak.runs[:] = [run]
+            while run.outcome is None:
+                threading.Event().wait(0.005)  # meanwhile compute has all the time that it likes
+                await anyio.lowlevel.checkpoint()
+    assert made[0].peak <= 4
+    assert run.subscribers[0].delivered == 60
+
+
+async def test_many_epochs_leave_the_memory_as_it_is() -> None:
+    """A thousand snapshots, of which some are kept for a while."""
+    kept: deque[Any] = deque(maxlen=5)
+
+    class Keeps(af.Callback):
+        def on_epoch_end(self, event: af.EpochEnd) -> None:
+            kept.append(event.model.state()["w"][3:])
+            if event.epoch == 200:
+                sizes.append(resident())
+            if event.epoch == 999:
+                sizes.append(resident())
+
+    sizes: list[int] = []
+    model = Large()
+    model.w = np.zeros(250_000)  # 2 MB
+    with anyio.fail_after(60):
+        await fit(model, epochs=1000, callbacks=Keeps(), lookahead=1)
+    assert sizes[1] - sizes[0] < 8 << 20
+
+
+def resident() -> int:
+    """Bytes of memory that this process has."""
+    with open("/proc/self/statm") as figures:
+        return int(figures.read().split()[1]) * mmap.PAGESIZE
+
+
+async def test_what_was_kept_for_a_while_goes_back_to_the_system(pools: list[Pool]) -> None:
+    kept: list[Any] = []
+    idle: list[int] = []
+
+    class Keeps(af.Callback):
+        def on_epoch_end(self, event: af.EpochEnd) -> None:
+            if event.epoch < 40:
+                kept.append(event.model)
+            elif event.epoch == 40:
+                kept.clear()
+            else:
+                idle.append(pools[0].idle)
+
+    with pytest.MonkeyPatch.context() as patch, anyio.fail_after(30):
+        patch.setattr(budget, "SPARE", 0)
+        await fit(Large(), epochs=50, callbacks=Keeps())
+    assert max(idle[1:]) <= 5
+
+
+async def test_params_tell_how_many_bytes_that_are() -> None:
+    told: dict[str, Any] = {}
+
+    class Reads(af.Callback):
+        def on_train_begin(self, event: af.TrainBegin) -> None:
+            told.update(event.params)
+
+    with anyio.fail_after(30):
+        await fit(Large(), epochs=1, callbacks=Reads(), lookahead=2)
+    block = -(-80_000 // mmap.PAGESIZE) * mmap.PAGESIZE
+    assert told["state_bytes"] == 80_000
+    assert told["memory"] == 80_000 + (3 + 1 + 1 + (4 << 20) // block) * block
+    large = {"w": np.zeros(1 << 23, np.uint8), "b": np.zeros(5, np.uint8)}
+    copy = (1 << 23) + mmap.PAGESIZE
+    assert budget.memory(large, lookahead=1, savers=1) == (1 << 23) + 5 + (2 + 1 + 1 + 2 + 2) * copy
+    assert budget.memory(large, lookahead=0, remote=True) == 3 * ((1 << 23) + 5) + (1 + 1 + 1 + 2) * copy
+
+
+@EXECUTORS
+async def test_nobody_who_is_done_with_an_event_keeps_its_model(executor: Any, pools: list[Pool]) -> None:
+    """Neither the run nor a subscriber that gets no other event for long."""
+    in_use: list[int] = []
+
+    class Begins(af.Callback):
+        async def on_train_begin(self, event: af.TrainBegin) -> None:
+            assert event.model.step == 0
+            await anyio.lowlevel.checkpoint()
+
+    class Counts(af.Callback):
+        gates = "none"
+
+        def on_epoch_end(self, event: af.EpochEnd) -> None:
+            in_use.append(pools[0].in_use)
+
+    async def once(event: af.BatchEnd) -> None:
+        assert event.model.step == 300
+
+    bus = af.EventBus()
+    bus.subscribe(af.BatchEnd, once, gate=True, every=300)
+    bus.subscribe(af.BatchEnd, once, snapshots=True, every=300)
+    with anyio.fail_after(30):
+        async with af.Trainer(Large()).fit(
+            np.ones((4, 2)), np.ones(4), batch_size=2, epochs=200, callbacks=[Begins(), Counts()], bus=bus,
+            executor=executor,
+        ) as run:  # fmt: skip
+            async for event in run.events(af.BatchEnd, snapshots=True, every=300):
+                assert event.model.step == 300
+                del event
+    assert in_use[-1] == 0
+
+
+def blocks(of: int | str) -> set[str]:
+    """The blocks of a pool that a process has mapped, by inode."""
+    found = set()
+    with open(f"/proc/{of}/maps") as maps:
+        for line in maps:
+            fields = line.split()
+            if "memfd:asyncfit" in line and fields[1].endswith("s"):  # what is handed over is mapped for one alone
+                found.add(fields[4])
+    return found
+
+
+@pytest.mark.parametrize(
+    "load", [each for each in LOADS if not each.inline and each.pace != 0 and each.lookahead in (1, 3)], ids=str
+)
+async def test_both_sides_of_a_process_have_no_more_copies_together(load: Load, tight: None) -> None:
+    most: list[int] = []
+
+    def look(event: af.EpochEnd) -> None:
+        ours = blocks("self")
+        theirs = [blocks(child) for child in children_of("self")]
+        most.append(len(set().union(ours, *theirs)))
+
+    bus = af.EventBus()
+    bus.subscribe(af.EpochEnd, look)
+    x, y = np.ones((12, 2)), np.ones(12)
+
+    async def slow(event: af.BatchEnd | af.EpochEnd) -> None:
+        for _ in range(15):
+            await anyio.lowlevel.checkpoint()
+
+    if load.gate:
+        bus.subscribe(af.BatchEnd, slow, gate=True, every=load.gate)
+    if load.batches:
+        bus.subscribe(af.BatchEnd, slow, snapshots=True, every=load.batches, buffer=1)
+    callbacks = [] if load.pace is None else [Slow(load.pace, load.decides)]
+    with anyio.fail_after(60):
+        async with af.Trainer(Large()).fit(
+            x, y, batch_size=2, epochs=15, callbacks=callbacks, bus=bus, lookahead=load.lookahead,
+            executor="process", validation_data=(x, y) if load.validation else None,
+        ):  # fmt: skip
+            pass
+    assert len(most) == 15
+    kept = 2 * bool(load.batches)  # one waits for its handler, which has another one in its hands
+    assert 1 <= max(most) <= load.lookahead + 5 + kept
+
+
+def children_of(process: str) -> list[str]:
+    found: list[str] = []
+    for task in os.listdir(f"/proc/{process}/task"):
+        with open(f"/proc/{process}/task/{task}/children") as file:
+            found += file.read().split()
+    return found

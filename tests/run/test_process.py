@@ -76,6 +76,7 @@ async def test_the_same_events_in_the_same_order() -> None:
         told = [{**event.to_dict(), "time": 0, "run_id": 0} for event in events]
         params = told[0].pop("params")
         assert params["executor"] == executor
+        assert params.pop("memory") >= params["state_bytes"]  # a process takes more
         streams.append((told, {**params, "executor": ""}))
     assert streams[0] == streams[1]
 

@@ -11,7 +11,7 @@ from asyncfit import events as ev
 from asyncfit.compute import Work
 from asyncfit.executors.loopback import Loopback
 from asyncfit.ledger import Ledger
-from asyncfit.protocol import Command, Confirm, Decision, Interest, Lost, StopAsked
+from asyncfit.protocol import Command, Confirm, Decision, Ended, Interest, Lost, StopAsked, WasSnapshot
 
 from .lockstep import Gates, Setup, Toy, ToyData, Trace, frozen
 
@@ -21,7 +21,13 @@ IGNORED = (ev.RunPaused, ev.RunResumed)
 
 def interest_of(setup: Setup, kinds: frozenset[str]) -> Interest:
     batches = setup.batch_events
+    copies = random.Random(setup.seed)  # who wants copies of the state sees the same as who does not
     return Interest(
+        snapshot_boundary=copies.random() < 0.5,
+        snapshot_batch=copies.choice([0, 1, 2]) if batches else 0,
+        saves=True,
+        save_every=copies.choice([0, 0, 1, 2]),
+        save_boundary=copies.random() < 0.3,
         hold_boundary=bool(kinds & BOUNDARY - {"TrainBegin"}),
         hold_begin="TrainBegin" in kinds,
         hold_batch_begin=int("BatchBegin" in kinds),
@@ -227,6 +233,10 @@ class Driver:
 
     def check_bounds(self) -> None:
         compute = self.loop.compute
+        waiting = [report for report in (*self.loop.reports, *self.ledger._held) if report.era == compute._era]
+        copies = [report for report in waiting if getattr(report, "state", None) or getattr(report, "snapshot", None)]
+        free = [report for report in copies if not getattr(report, "held", isinstance(report, WasSnapshot | Ended))]
+        assert len(free) <= compute.work.unpublished, "copies that no hold bounds gather"
         assert len(compute._holds) <= self.lookahead + 1
         if isinstance(self.asking, ev.TrainBegin):
             assert self.toy.trained == 0, "compute waits at TrainBegin"

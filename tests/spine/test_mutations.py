@@ -90,6 +90,22 @@ MUTATIONS = [
         LEDGER, [("        if logs or report.complete:\n", "        if True:\n")], id="logs-of-an-epoch-of-no-batches"
     ),
     pytest.param(LEDGER, [("            self._ahead = 0\n", "")], id="no-lock-step-after-a-change"),
+    pytest.param(
+        LEDGER,
+        [("elif kind is BatchEnd and report.snapshot is not None:", "elif False:")],
+        id="copies-of-batches-never-published",
+    ),
+    pytest.param(
+        LEDGER,
+        [("        if unheld:\n            self._send(Published())\n", "")],
+        id="copies-of-boundaries-never-published",
+    ),
+    pytest.param(
+        COMPUTE,
+        [("        self._batch_held = self._unpublished = 0\n", "        self._batch_held = 0\n")],
+        id="copies-undone-never-published",
+    ),
+    pytest.param(COMPUTE, [("        self._unpublished += 1\n", "")], id="copies-not-counted"),
 ]  # fmt: skip
 
 
