@@ -52,6 +52,7 @@ class Directory:
 
     Attributes:
         path: the same, absolute; links in it are followed when it is opened.
+        run: the id of the run that has it, or had it last.
 
     Raises:
         CheckpointError: the working directory is gone.
@@ -65,6 +66,8 @@ class Directory:
         self._lock: Lock | None = None
         self._made = False
         self._attempt: int | None = None
+        self._before: int | None = None  # what that was when this was opened
+        self.run = ""
 
     @property
     def is_open(self) -> bool:
@@ -88,7 +91,7 @@ class Directory:
         """
         lock = self._lock or Lock(os.path.realpath(self.path))  # a link that is moved later leads no run astray
         self._made = lock.take(run)
-        self._lock = lock
+        self._lock, self.run = lock, run
         try:
             with contextlib.suppress(OSError):  # if it cannot be read, the next line tells
                 sweep(lock.folder)
@@ -99,7 +102,7 @@ class Directory:
         known = [file.attempt for file in files[-1:]]
         if lock.previous is not None and lock.previous.attempt is not None:
             known.append(lock.previous.attempt)
-        self._attempt = max(known, default=None)
+        self._attempt = self._before = max(known, default=None)
 
     def begin(self, run: str, attempt: int) -> None:
         """Write down that this attempt of this run begins: no later one will have its number.
@@ -109,7 +112,7 @@ class Directory:
         """
         lock = self._opened()
         lock.note(run=run, attempt=attempt)
-        self._attempt = attempt
+        self._attempt, self.run = attempt, run
 
     def place(self, attempt: int, step: int) -> str:
         """The path to write a checkpoint to. Called before each, for it sees to it that the directory is still ours.
@@ -170,11 +173,12 @@ class Directory:
             except OSError as error:
                 _logger.warning("%r was not synced: %s", self._folder(), error.strerror)
 
-    def close(self, *, delete: bool = False) -> None:
+    def close(self, *, delete: bool = False, begun: bool = True) -> None:
         """Let go of the directory. May be called twice.
 
         Args:
             delete: the checkpoints go, and the directory too if nothing else is in it.
+            begun: False if the attempt came to nothing, so that another may have its number.
         """
         lock = self._lock
         if lock is None:
@@ -184,7 +188,8 @@ class Directory:
         files = self._there()
         self._lock = None
         # The next attempt's number follows from the newest file, or else the lock file has to stay and tell it.
-        remembers = bool(files) and self._attempt is not None and files[-1].attempt < self._attempt
+        attempt = self._attempt if begun else self._before
+        remembers = bool(files) and attempt is not None and files[-1].attempt < attempt
         lock.release(remove=not remembers)
         if delete or self._made:
             self._remove()

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from .averaging import SwapEMAWeights as SwapEMAWeights
+from .backup import BackupAndRestore as BackupAndRestore
 from .checkpointing import ModelCheckpoint as ModelCheckpoint
 from .lambdas import LambdaCallback as LambdaCallback
 from .limits import StopOnSignal as StopOnSignal
@@ -18,6 +19,7 @@ from .stopping import TerminateOnNaN as TerminateOnNaN
 from .tensorboard import TensorBoard as TensorBoard
 
 __all__ = [
+    "BackupAndRestore",
     "CSVLogger",
     "EarlyStopping",
     "JSONLinesLogger",
@@ -41,7 +43,6 @@ if not TYPE_CHECKING:  # type checkers know what there is
         import sys
 
         way = {
-            "BackupAndRestore": "a run cannot be resumed as a whole yet; ModelCheckpoint keeps the model in files",
             "Callback": "subclass af.Callback (import asyncfit as af)",
             "CallbackList": "give fit(…, callbacks=[…]) a list; it calls them",
             "History": "fit returns it: history = await model.fit(…)",

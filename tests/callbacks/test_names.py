@@ -13,7 +13,6 @@ from asyncfit import callbacks
         ("Callback", "subclass af.Callback"),
         ("History", "fit returns it"),
         ("ProgbarLogger", "ProgressBar"),
-        ("BackupAndRestore", "ModelCheckpoint keeps the model"),
         ("CallbackList", "a list"),
     ],
 )
