@@ -43,6 +43,7 @@ __all__ = [
 ]
 
 
+_MOST_LAYERS = 4096  # to build a network takes the square of it, and nobody has that many in a row
 _logger = logging.getLogger("asyncfit")
 
 # --- out -------------------------------------------------------------------------------------------------------------
@@ -212,6 +213,8 @@ def restored(model: SavedModel, name: str, seed: int | None = None) -> Network:
     """
     with _blamed(name, "its model_config cannot be used"):
         title, layers = configs.read(model.config, {})
+        if len(layers) > _MOST_LAYERS:
+            raise InvalidInput(f"it lists {len(layers):,} layers; {_MOST_LAYERS:,} are read at most")
         wanted = _wanted(layers)
     values = _matched(name, wanted, model.weights)  # before anything is built: what a file claims may be huge
     with _blamed(name, "its model_config cannot be used"):

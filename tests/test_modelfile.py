@@ -244,6 +244,9 @@ def slots(edit: Callable[[list[Any]], object]) -> SavedModel:
 
 
 BAD: dict[str, tuple[Callable[[], SavedModel], list[str]]] = {
+    "more layers than can be": (
+        lambda: layers(lambda found: found.extend(found[2:3] * 5000)), ["model_config", "layers; 4,096 are read"],
+    ),
     "an unknown layer": (
         lambda: layers(lambda found: found[2].update(class_name="Desne")),
         ["model_config", "unknown layer class 'Desne'", "did you mean 'Dense'"],

@@ -16,7 +16,7 @@ from .skeleton import PAGE
 __all__ = ["LONGEST_RECORD", "VERSION", "Trailer"]
 
 VERSION = 1
-LONGEST_RECORD = 64 << 20
+LONGEST_RECORD = 32 << 20
 """What a reader takes, for JSON becomes up to some 25 times as large in memory."""
 
 _MAGIC = b"\x89asyncfit\r\n\x1a\n\0\0\0"

@@ -28,6 +28,7 @@ __all__ = ["Group", "Reader", "from_bytes", "opened"]
 _WEIGHTS_ALONE = ("layers", "_layer_checkpoint_dependencies")  # groups that save_weights makes
 # All arrays together may be that much larger than the file; compression does not gain more on real weights.
 _EXPANSION, _ALLOWANCE = 16, 16 << 20
+_LONGEST_JSON = 16 << 20  # it becomes up to some 25 times as large in memory
 
 
 def from_bytes(data: bytes, *, name: str) -> SavedModel:
@@ -209,6 +210,8 @@ class Reader:
         found = self.root[attribute]
         if found.texts is None or found.shape not in ((), (1,)):
             raise BadFile(f"has something other than text in {attribute}")
+        if len(found.texts[0]) > _LONGEST_JSON:
+            raise BadFile(f"has {len(found.texts[0]):,} bytes of JSON in {attribute}: refused")
         text = _decoded(found.texts[0], attribute)
         try:
             value = keras2_style(json.loads(text))

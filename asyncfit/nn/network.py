@@ -90,7 +90,9 @@ class Network:
         if isinstance(layers, Layer):
             raise InvalidInput(f"Network(layers=…) takes a list: [{type(layers).__name__}(…)]")
         for layer in layers:
-            self.add(layer)
+            self._take(layer)
+        if self.input_layer and self.layers:  # once, for it takes as long as there are layers
+            self._build(self.input_layer.shape)
 
     # Layers and shapes
 
@@ -104,6 +106,16 @@ class Network:
 
     def add(self, layer: Layer) -> None:
         """Put a layer behind the others; weights that are there already keep their values."""
+        before = len(self.layers)
+        self._take(layer)
+        if self.input_layer and len(self.layers) > before:
+            try:
+                self._build(self.input_layer.shape)
+            except InvalidInput:
+                self.layers.pop()
+                raise
+
+    def _take(self, layer: Layer) -> None:
         if not isinstance(layer, Layer):
             slip = "; add the parentheses and settings" if isinstance(layer, type) else ""
             raise InvalidInput(f"a layer is an object from asyncfit.layers, not {layer!r}{slip}")
@@ -119,12 +131,6 @@ class Network:
         if not self.layers and self.input_layer is None and layer.given_shape is not None:
             self.input_layer = InputLayer(layer.given_shape, name="input")
         self.layers.append(layer)
-        if self.input_layer:
-            try:
-                self._build(self.input_layer.shape)
-            except InvalidInput:
-                self.layers.pop()
-                raise
 
     def _name(self, layer: Layer) -> None:
         """Names count within the model (dense, dense_1 …), so that building it twice gives the same names."""

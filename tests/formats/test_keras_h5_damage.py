@@ -321,3 +321,17 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(BadFile, match="cannot be read: Permission denied") as denied:
         read(tmp_path / "file")
     assert isinstance(denied.value.__cause__, PermissionError)
+
+
+def test_more_json_than_any_model_has_is_refused() -> None:
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file.attrs["model_config"] = "[" + "{}," * (6 << 20) + "1]"
+    data = buffer.getvalue()
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadFile, match="bytes of JSON in model_config: refused"):
+            from_bytes(data, name="m.h5")
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()
