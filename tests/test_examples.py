@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from rich.console import Console
 import asyncfit as af
 from asyncfit.callbacks import ProgressBar
 from asyncfit.events import FrozenDict
+from asyncfit.formats import checkpoint_h5
 
 from .readme import README, blocks, differs
 
@@ -141,10 +143,10 @@ def test_the_readme_counts_the_sequences_right() -> None:
 
 
 @contextlib.contextmanager
-def served() -> Iterator[str]:
-    """The application behind a real server in a thread; yields its address."""
+def served(name: str = "service") -> Iterator[str]:
+    """The application of an example behind a real server in a thread; yields its address."""
     uvicorn = pytest.importorskip("uvicorn")
-    spec = importlib.util.spec_from_file_location("service_example", EXAMPLES / "service.py")
+    spec = importlib.util.spec_from_file_location(f"{name}_example", EXAMPLES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -220,6 +222,26 @@ def test_the_service_shuts_down_in_the_middle_of_a_run() -> None:
         run_id = client.post("/runs").json()["id"]
         stream = stack.enter_context(client.stream("GET", f"/runs/{run_id}/events"))
         assert next(events_of(stream.iter_lines()))["run_id"] == run_id
+
+
+def test_a_service_that_starts_again_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shutdown leaves the last checkpoint; the next start trains on from that very step."""
+    monkeypatch.setenv("BACKUPS", str(tmp_path / "backups"))
+    steps: list[int] = []
+    for start in range(3):
+        with served("restart") as address, httpx.Client(base_url=address, timeout=30) as client:
+            told = client.get("/").json()
+            deadline = time.monotonic() + 20
+            while told["step"] < 20 * (start + 1) and time.monotonic() < deadline:
+                told = client.get("/").json()
+            assert told["outcome"] is None
+            assert told["resumed"] == (steps[-1] if steps else None)
+            assert told["step"] >= max([20, *steps])
+        kept = sorted((tmp_path / "backups").glob("*.h5"))
+        run = checkpoint_h5.read_run(str(kept[-1]))
+        assert (run["attempt"], run["position"]["begun"]) == (start, True), "in the middle of an epoch"
+        steps.append(run["position"]["step"])
+        assert not [path for path in (tmp_path / "backups").iterdir() if path.suffix != ".h5"]
 
 
 def test_the_pictures_are_small_and_whole() -> None:
