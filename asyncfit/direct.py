@@ -80,13 +80,11 @@ class _File:
             except OSError as error:
                 if error.errno != errno.EINVAL or not self._direct:
                     raise
-                self._buffered()  # some file systems take the flag and refuse the write
+                self._buffered()  # this file system takes the flag only, or a short write ended within a block
                 continue
             if not written:
                 raise OSError(errno.EIO, "nothing was written")
             done += written
-            if self._direct and done % PAGE:  # the rest of that page is no longer at a place for direct I/O
-                self._buffered()
 
     def bounce(self, data: npt.NDArray[np.uint8], offset: int) -> None:
         """Write what is not aligned, or not whole pages."""

@@ -90,10 +90,7 @@ def _removed(path: str) -> bool:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return False
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # A writer that was done meanwhile has let go of the lock and given the file its name: that one stays.
-        if not _leads_to(path, descriptor):
-            return False
-        os.unlink(path)
+        os.unlink(path)  # if the writer was done meanwhile, the file has another name by now, and nothing is here
         return True
     finally:
         close(descriptor)

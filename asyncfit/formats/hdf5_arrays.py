@@ -18,6 +18,7 @@ from .saved_model import Array
 
 __all__ = ["Stored", "stored"]
 
+_MOST_ELEMENTS = 1 << 48  # also of an empty array, without the dimensions that are 0
 _SPACE, _TYPE, _EXTERNAL, _LAYOUT, _FILTERS = 0x01, 0x03, 0x07, 0x08, 0x0B
 _COMPACT, _CONTIGUOUS, _CHUNKED, _VIRTUAL = range(4)
 _INTEGER, _FLOAT, _ENUM, _VARIABLE = 0, 1, 8, 9
@@ -88,6 +89,8 @@ def stored(image: Image, address: int) -> Stored | None:
         raise unsupported("types or shapes of arrays")
     space, kind = messages[_SPACE], messages[_TYPE]
     shape = shape_of(image.piece(space.start, space.end - space.start))
+    if shape is not None and math.prod(n for n in shape if n) > _MOST_ELEMENTS:
+        raise BadFile(f"claims an array of the shape {shape}: refused")
     dtype, what = _type(image.piece(kind.start, kind.end - kind.start))
     filters = pipeline(image, messages[_FILTERS]) if _FILTERS in messages else []
     layout = messages[_LAYOUT]

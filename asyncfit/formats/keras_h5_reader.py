@@ -54,6 +54,8 @@ def opened(data: bytes, *, name: str) -> Iterator[Reader]:
         yield Reader(name, data)
     except BadFile as error:
         raise BadFile(f"{name} {error}") from error.__cause__
+    except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
+        raise BadFile(f"{name} is damaged: {error}") from error  # none is known, but a file must not tell us otherwise
 
 
 def _what_else(data: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -221,3 +222,13 @@ def test_a_block_before_the_file_is_told() -> None:
     data = made(lambda f: f.create_group("x"), userblock_size=512)
     with pytest.raises(BadFile):
         Image(data)
+
+
+@pytest.mark.parametrize("shape", [(0, (1 << 64) - 1), (1 << 63, 0), (1 << 40, 1 << 40), ((1 << 64) - 1, 3)])
+@pytest.mark.parametrize("how", [{}, {"chunks": (2, 3)}])
+def test_absurd_shapes_are_refused(shape: tuple[int, int], how: dict[str, Any]) -> None:
+    """Also those that come to no bytes at all, or to few if a product runs over."""
+    data = made(lambda f: f.create_dataset("x", data=np.ones((4, 3)), **how))
+    assert data.count(struct.pack("<QQ", 4, 3)) in (1, 2), "the shape, and the largest that it may become"
+    with pytest.raises(BadFile, match="claims an array"):
+        found(data.replace(struct.pack("<QQ", 4, 3), struct.pack("<QQ", *shape)))
