@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -58,7 +59,7 @@ class BackupAndRestore(ShippedCallback):
         backup_dir: a directory for this run alone; it is made if it is not there.
         save_freq: "epoch", or a number of batches, counted over the whole run. False: neither.
         double_checkpoint: Keras's way to keep the checkpoint before the newest one too, which `keep` does anyway.
-        delete_checkpoint: False keeps the files also when the run has completed.
+        delete_checkpoint: False keeps the files also when the run has completed, after epochs that of its very end.
         every_s: save also when so many seconds have passed since the last one, in the middle of an epoch too.
         keep: so many of the newest files stay.
         overflow: what happens when checkpoints are wished for faster than they can be written. "newest": the one that
@@ -123,6 +124,7 @@ class BackupAndRestore(ShippedCallback):
         self._writer: Writer | None = None
         self._began = self._detached = False
         self._failing: str | None = None
+        self._epochs: float = math.inf
 
     # --- before and after a run --------------------------------------------------------------------------------------
 
@@ -131,20 +133,16 @@ class BackupAndRestore(ShippedCallback):
         from ..formats.checkpoint_h5 import Writer
 
         directory = self._directory
-        directory.open(run_id)
-        try:
-            self._forget()
-            self._writer = Writer()
-            files = [file.path for file in reversed(directory.listed())]
-            found = newest(files, directory.attempt or 0)
-            if found is None:
-                directory.begin(run_id, 0)
-                return None
-            self._damaged = {path for path, _ in found.damaged}
-            directory.begin(str(found.run.get("run_id", run_id)), found.attempt)
-        except BaseException:
-            directory.close(begun=False)
-            raise
+        directory.open(run_id)  # whatever is raised from here on, `release` follows
+        self._forget()
+        self._writer = Writer()
+        files = [file.path for file in reversed(directory.listed())]
+        found = newest(files, directory.attempt or 0)
+        if found is None:
+            directory.begin(run_id, 0)
+            return None
+        self._damaged = {path for path, _ in found.damaged}
+        directory.begin(str(found.run.get("run_id", run_id)), found.attempt)
         logger.info("%s: the run goes on from %s", self.label, found.path)
         return found
 
@@ -155,6 +153,7 @@ class BackupAndRestore(ShippedCallback):
 
     async def on_train_begin(self, event: TrainBegin) -> None:
         self._began = True
+        self._epochs = event.params.get("epochs") or math.inf
         if (event.run_id, event.attempt) != (self._directory.run, self._directory.attempt):
             await off_loop(self._directory.begin, event.run_id or "", event.attempt)  # it goes on from somewhere else
 
@@ -176,14 +175,15 @@ class BackupAndRestore(ShippedCallback):
         """Whether there is a place for this one."""
         if self._detached and not occasion.final:
             return False
-        places = self._places
+        places, position = self._places, occasion.position
+        must = occasion.final or (position.epoch >= self._epochs and not self.delete_checkpoint)
         if self.overflow == "newest" and len(places) >= SLOTS:
             # One that is still being collected stays: if each gave way to the next, none would ever be whole.
             if places[-1].waits:
                 places.pop().drop()
-            elif not occasion.final:
+            elif not must:
                 return False
-        places.append(_Place(occasion.position, occasion.final))
+        places.append(_Place(position, occasion.final, must))
         if self.overflow == "wait":
             self._throttle = occasion.throttle
             self._throttle(len(places) >= SLOTS)
@@ -193,7 +193,7 @@ class BackupAndRestore(ShippedCallback):
         """Write it when its turn comes; or not, if a newer one has taken its place."""
         place = next(place for place in self._places if place.is_for(checkpoint))
         place.whole = True
-        if place.final:
+        if place.must:
             for other in [other for other in self._places[: self._places.index(place)] if other.waits]:
                 if self.overflow == "newest" or other.step == place.step:
                     self._places.remove(other)
@@ -263,8 +263,8 @@ class BackupAndRestore(ShippedCallback):
 class _Place:
     """A checkpoint that was accepted: first its state is collected, then it waits for its turn, then it is written."""
 
-    def __init__(self, position: Position, final: bool) -> None:
-        self._position, self.final = position, final
+    def __init__(self, position: Position, final: bool, must: bool) -> None:
+        self._position, self.final, self.must = position, final, must
         self.whole = self.writing = self.dropped = False
         self.moved = anyio.Event()
 
@@ -275,7 +275,7 @@ class _Place:
     @property
     def waits(self) -> bool:
         """Whether it is whole, and may give way to a newer one."""
-        return self.whole and not self.writing and not self.final
+        return self.whole and not self.writing and not self.must
 
     def is_for(self, checkpoint: Checkpoint) -> bool:
         """Whether it was accepted for this one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import inspect
+import json
 import logging
 import os
 import subprocess
@@ -23,6 +24,7 @@ from asyncfit import layers
 from asyncfit.backups import Directory, file_name
 from asyncfit.callbacks import BackupAndRestore, EarlyStopping, ReduceLROnPlateau
 from asyncfit.formats.checkpoint_h5 import Writer
+from asyncfit.resuming import Resumed, newest
 from asyncfit.saving import Checkpoint, Occasion
 from tests.run.helpers import Linear, nothing_left, until
 
@@ -294,6 +296,46 @@ async def test_by_time_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
     assert files(tmp_path) == []
 
 
+@pytest.mark.anyio
+async def test_a_run_that_was_complete_has_nothing_left_to_do_or_only_the_further_epochs(tmp_path: Path) -> None:
+    """However fast the epochs are: if the files are to stay, the last one is written."""
+    first, longer = network(), network()
+    backup = BackupAndRestore(tmp_path, delete_checkpoint=False)
+    undisturbed = await first.fit(X, Y, callbacks=backup, epochs=3, **HOW)
+    whole = await longer.fit(X, Y, epochs=5, **HOW)
+    for epochs, end, history in ((3, first, undisturbed), (5, longer, whole)):
+        again, (bus, seen) = network(), watched()
+        told = await again.fit(X, Y, callbacks=backup, epochs=epochs, bus=bus, **HOW)
+        assert (told.outcome, told.history) == ("completed", history.history)
+        assert len(only(seen, af.EpochEnd)) == epochs - 3
+        same(again, end)
+
+
+@pytest.mark.anyio
+async def test_one_that_goes_on_from_elsewhere_is_written_down_as_what_it_is(tmp_path: Path) -> None:
+    """`resume=` names another directory: the attempt is of that run, and its number is remembered here too."""
+    await interrupted(tmp_path / "one")
+    seen: list[Any] = []
+
+    class Looks(af.Callback):
+        order = 300
+
+        def on_epoch_begin(self, event: af.EpochBegin) -> None:
+            seen.append((event.run_id, event.attempt, json.loads((tmp_path / "two" / ".lock").read_text())))
+
+    async def fails() -> None:
+        how: dict[str, Any] = {"epochs": 4, "resume": tmp_path / "one"}
+        await network().fit(X, Y, callbacks=[BackupAndRestore(tmp_path / "two"), Looks(), Fails(17)], **how, **HOW)
+
+    for attempt in (1, 2):
+        with pytest.raises(RuntimeError, match="the lights went out"):
+            await fails()
+        run, number, lock = seen[-1]
+        assert (number, lock["run"], lock["attempt"]) == (attempt, run, attempt)
+        assert files(tmp_path / "two")[-1] == file_name(1, 15)  # the second goes on from there, and comes to no other
+    assert seen[0][0] == seen[-1][0]
+
+
 # --- damage ----------------------------------------------------------------------------------------------------------
 
 
@@ -538,19 +580,25 @@ async def test_one_that_is_being_collected_does_not_give_way(disk: Disk, tmp_pat
             offered.append(occasion.position.step)
             return super().accept(occasion)
 
-    slow, backup, (bus, seen) = Slow(), Sees(tmp_path, 1, keep=9, delete_checkpoint=False), watched()
-    async with network().fit(X, Y, callbacks=[slow, backup], epochs=4, bus=bus, **HOW):
+    class Reads(af.Callback):
+        def on_train_begin(self, event: af.TrainBegin) -> None:
+            self.found: list[Any] = []
+
+        def on_checkpoint_saved(self, event: af.CheckpointSaved) -> None:
+            found = newest([event.path])
+            assert found is not None
+            self.found.append((event.step, Resumed.of(found).callbacks["Slow"]))
+
+        def on_train_end(self, event: af.TrainEnd) -> None:
+            """Only behind it the files are deleted."""
+
+    slow, backup, reads = Slow(), Sees(tmp_path, 1, keep=9), Reads()
+    async with network().fit(X, Y, callbacks=[slow, backup, reads], epochs=4, **HOW):
         await until(lambda: len(offered) == 20)
         assert len(backup._places) == 2
         assert disk.steps == []
         slow.go.set()
-    assert saved(seen) == [1, 2]
-    from asyncfit.resuming import Resumed, newest
-
-    for step in (1, 2):
-        found = newest([str(tmp_path / file_name(0, step))])
-        assert found is not None
-        assert Resumed.of(found).callbacks["Slow"] == {"seen": step}
+    assert reads.found == [(1, {"seen": 1}), (2, {"seen": 2})]
 
 
 @pytest.mark.anyio
