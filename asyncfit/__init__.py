@@ -45,6 +45,7 @@ from .events import TrainEnd as TrainEnd
 from .events import ValidationBegin as ValidationBegin
 from .events import ValidationEnd as ValidationEnd
 from .events import WeightsRestored as WeightsRestored
+from .events import WorkerRestarted as WorkerRestarted
 from .fit import Fit as Fit
 from .history import History as History
 from .history import Progress as Progress
@@ -142,6 +143,7 @@ __all__ = [
     "ValidationEnd",
     "WeightsRestored",
     "WorkerLost",
+    "WorkerRestarted",
     "inline",
     "load_model",
 ]

@@ -7,6 +7,7 @@ At the same time there may be copies for
     1               the copy that predictions share where none are
     2               what compute has reported, waits for no gate, and is not published yet; more of a small state
     2               for each saver of checkpoints: one is being written, one waits
+    1               from which another worker would go on, if one that is lost is replaced
 
 Predictions that take longer than their copy is shared, and everything that handlers hold or that waits for slow
 subscribers with `snapshots=True` (`SubscriberStats.snapshots`), come on top: nobody else knows how long they keep it.
@@ -30,12 +31,20 @@ def unpublished(state: State) -> int:
     return max(2, SPARE // max(1, size_of_copy(state)))
 
 
-def copies(state: State, *, lookahead: int, savers: int = 0) -> int:
+def copies(state: State, *, lookahead: int, savers: int = 0, replaceable: bool = False) -> int:
     """How many copies of `state` there may be at a time."""
-    return lookahead + 1 + 1 + 1 + unpublished(state) + 2 * savers
+    return lookahead + 1 + 1 + 1 + unpublished(state) + 2 * savers + replaceable
 
 
-def memory(state: State, *, lookahead: int, remote: bool = False, savers: int = 0, resumed: bool = False) -> int:
+def memory(
+    state: State,
+    *,
+    lookahead: int,
+    remote: bool = False,
+    savers: int = 0,
+    resumed: bool = False,
+    replaceable: bool = False,
+) -> int:
     """Bytes for the state and the copies of it.
 
     Args:
@@ -44,8 +53,11 @@ def memory(state: State, *, lookahead: int, remote: bool = False, savers: int = 
         remote: it computes in another process. The state itself is there three times then: the model's here and there,
             and as it was handed over. Copies lie in memory that both sides share.
         savers: callbacks that write checkpoints.
+        replaceable: a worker process that is lost is replaced.
         resumed: the run goes on from a checkpoint, which it holds, as a worker process does for itself.
     """
     itself = sum(value.nbytes for value in state.values() if isinstance(value, np.ndarray))
     models = (3 if remote else 1) + (2 if remote else 1) * resumed
-    return models * itself + copies(state, lookahead=lookahead, savers=savers) * size_of_copy(state)
+    return models * itself + copies(state, lookahead=lookahead, savers=savers, replaceable=replaceable) * size_of_copy(
+        state
+    )

@@ -37,6 +37,7 @@ from .events import (
     ValidationBegin,
     ValidationEnd,
     WeightsRestored,
+    WorkerRestarted,
     kinds_below,
 )
 from .mailbox import MOST_LOSSLESS
@@ -234,6 +235,10 @@ class Callback:
 
     def on_checkpoint_failed(self, event: CheckpointFailed) -> Awaitable[None] | None:
         """A file could not be written."""
+        return None
+
+    def on_worker_restarted(self, event: WorkerRestarted) -> Awaitable[None] | None:
+        """The process that computed was lost, and another one goes on."""
         return None
 
     def on_subscriber_failed(self, event: SubscriberFailed) -> Awaitable[None] | None:

@@ -57,6 +57,7 @@ from .protocol import (
     ValidationBegun,
     WasSnapshot,
 )
+from .retracing import INLINE, NEVER, Again, At, Mark, Moment, moment_of
 
 __all__ = ["Compute", "InlinePort", "Progress", "Source", "Start", "Work", "every_epoch"]
 
@@ -83,12 +84,14 @@ class InlinePort(Protocol):
     def state(self) -> Any: ...
     def load_state(self, state: Any) -> None: ...
     def kept(self) -> Mapping[str, Any]: ...
+    def load_kept(self, kept: Mapping[str, Any]) -> None: ...
 
     # between processes
 
     tell: Callable[[Any], object]
 
-    def parcel(self) -> Any: ...
+    def names(self) -> frozenset[str]: ...
+    def parcel(self, names: frozenset[str] | None = None) -> Any: ...
     def take(self, told: Any) -> None: ...
     def figures(self) -> Any: ...
     def take_figures(self, figures: Any) -> None: ...
@@ -127,6 +130,8 @@ class Work:
     validates: Callable[[int], bool] = every_epoch
     initial_epoch: int = 0
     start: Start | None = None
+    again: Again | None = None
+    """Begin in the place of a worker that was lost."""
     params: Mapping[str, Any]
     lookahead: int = 0
     max_ahead: int = 100_000
@@ -139,6 +144,8 @@ class Work:
     mirrored: bool = False
     """Whoever asked for the run lives elsewhere and keeps a copy: report the state at each boundary, gated or not, and
     at the end."""
+    replaceable: bool = False
+    """Another worker may have to go on: report all that it needs for that."""
     copy: Callable[[State], dict[str, Any]] = copy_state
     """How states are copied."""
     copies: int | None = None
@@ -168,10 +175,10 @@ class Progress:
 class _Hold:
     """A report that waits for its decision. `state` is None for a batch: nothing can be put back there.
 
-    `inline` is what replayable inline handlers keep, as it was then.
+    `inline` is what replayable inline handlers keep, as it was then, and `calls` counts their calls until then.
     """
 
-    __slots__ = ("at", "begun", "inline", "next", "state", "step")
+    __slots__ = ("at", "begun", "calls", "inline", "next", "state", "step")
 
     def __init__(
         self, state: dict[str, Any] | None, step: int, begun: int, next: int | None = None, inline: Any = None
@@ -181,6 +188,7 @@ class _Hold:
         self.inline = inline
         self.step = step
         self.begun = begun
+        self.calls = 0
         self.next = next
 
 
@@ -202,7 +210,7 @@ class Compute:
         self.work = work
         self.inbox: deque[Command] = deque(work.early)
         self.progress = Progress()
-        self._report = report
+        self._up = self._report = report
         self._holds: deque[_Hold] = deque()
         self._boundary: _Hold | None = None
         self._batch_held = 0
@@ -220,6 +228,16 @@ class Compute:
         self._rate_wanted: SetRate | None = None
         self._replay_until = -1
         self._inline_epoch: Decision | None = None
+        self._quiet: Again | None = None  # as long as it retraces the way of a lost one
+        self._withheld: list[Command] = []  # meanwhile
+        self._inside = False
+        self._known = self._moment = NEVER
+        self._calls = 0  # of inline handlers
+        self._tells = 0  # so many times inline handlers have told something at this moment
+        self._told = NEVER, 0
+        if work.again is not None:
+            self._report = self._report_news
+            self._known, self._told = work.again.known, work.again.told
         self._listen(work.interest)
         trainable: Any = work.trainable
         self._load_weights: Callable[[State], None] = getattr(trainable, "load_weights_state", self._load_all)
@@ -239,7 +257,8 @@ class Compute:
                 try:
                     if first:
                         first = False
-                        epoch = self._begin(epoch)
+                        again = work.again
+                        epoch = self._begin_again(again) if again and again.mark else self._begin(epoch)
                     while epoch is not None:
                         epoch = yield from self._epoch(epoch)
                     yield from self._wait_for_end()
@@ -269,7 +288,8 @@ class Compute:
         if self._stop or (start is not None and start.stopped):
             epoch = None
         self._ahead = 0 if held else self.work.lookahead  # whatever a gate decides here, it decides before all work
-        snapshot = self._snapshot() if held or self.interest.snapshot_boundary else None
+        wanted = held or self.interest.snapshot_boundary or self.work.replaceable
+        snapshot = self._snapshot() if wanted else None
         if held:
             self._hold(hold := _Hold(snapshot, progress.step, self._begun, epoch, self._inline_state()))
             hold.at = self._from
@@ -277,7 +297,8 @@ class Compute:
         params, step = self.work.params, progress.step
         self._unpublished += snapshot is not None and not held
         decided = start.change if start is not None and held else None
-        self._report(TrainBegun(0, now, params, held, epoch, step, rate, snapshot, asked, self._from, decided))
+        kept = self._kept() if self.work.replaceable else None
+        self._report(TrainBegun(0, now, params, held, epoch, step, rate, snapshot, asked, self._from, decided, kept))
         return epoch
 
     def _put(self, start: Start, held: bool = False) -> None:
@@ -290,6 +311,103 @@ class Compute:
         """Take back what inline handlers have changed, and what they asked for but a stop."""
         self._put(start, held)
         return Decision(stops=asked.stops) if asked is not None and asked.stops else None
+
+    # --- in the place of one that was lost ---
+
+    def _begin_again(self, again: Again) -> int | None:
+        """Be where it was, or on the way there."""
+        mark, progress = again.mark, self.progress
+        assert mark is not None
+        self._era, self._ahead, self._replay_until = again.era, again.ahead, again.replayed
+        self._unpublished = again.unpublished
+        self._quiet = again if again.until > NEVER else None
+        self._listen(self.interest)
+        step = mark.position.step
+        for held in again.holds:
+            at = held.position
+            self._load_kept(held)
+            self._hold(hold := _Hold(dict(held.state), at.step, at.step - step, held.next, self._inline_state()))
+            hold.at = at
+        self.work.trainable.load_state(mark.state)
+        self._load_kept(mark)
+        progress.epoch, progress.batch, progress.step = mark.epoch, mark.position.batch, step
+        self._start = Start(position=mark.position, state=mark.state, change=mark.change or mark.decided)
+        self._from, self._inside, self._inline_epoch = mark.position, mark.inside, mark.asked
+        if mark.change is not None:
+            self._apply(mark.change)
+            self._report_state()
+        return mark.next
+
+    def _load_kept(self, mark: Mark) -> None:
+        if self.work.inline is not None and mark.kept is not None:
+            self.work.inline.load_kept(mark.kept)
+
+    def _report_news(self, report: Report) -> None:
+        """Report it, if the lost one has not."""
+        quiet = self._quiet
+        if quiet is not None:
+            moment = moment_of(report)
+            if isinstance(report, Failed) and quiet.failed is not None:
+                return
+            if moment is None or moment >= quiet.until:
+                self._go_on_aloud()
+            if moment is not None and moment <= quiet.until:
+                return
+        self._up(report)
+
+    def _go_on_aloud(self) -> None:
+        """From here on it is news."""
+        self._quiet = None
+        self.inbox.extendleft(reversed(self._withheld))
+        self._withheld.clear()
+        self._listen(self.interest)
+        self._attention = True
+
+    def _retraced(self, at: int) -> None:
+        """It is at this moment: perhaps that is as far as the lost one had come."""
+        if self._quiet is not None and (self.progress.step, at) >= self._quiet.until:
+            self._go_on_aloud()
+
+    def _known_by_now(self, at: int) -> bool:
+        """Whether the lost one had come to this moment."""
+        return self._quiet is not None and (self.progress.step, at) <= self._quiet.until
+
+    def _held(self, at: int, wanted: bool) -> bool:
+        """Whether to hold the report of this moment."""
+        if self._quiet is None or not self._known_by_now(at):
+            return wanted
+        return (self.progress.step, at) == self._quiet.hold
+
+    def _retrace_to_batch(self) -> None:
+        """What was done between two batches, from outside."""
+        quiet, step = self._quiet, self.progress.step
+        if quiet is None:
+            return
+        self._check_failed(quiet.failed is not None and step > quiet.failed)
+        for when, rate in quiet.rates:
+            if when == step:
+                self._set_rate(rate)
+        self._retraced(At.BEFORE)
+
+    def _check_failed(self, beyond: bool) -> None:
+        if beyond:
+            raise RuntimeError("a worker that was lost had failed here, and this one has not")
+
+    def _wait_with(self, command: Command) -> bool:
+        """Whether a command is for later: it is not known how far the lost one had come when it obeyed."""
+        if isinstance(command, Published):
+            return False
+        if not isinstance(command, Confirm | End) or not self._holds:
+            return True
+        if isinstance(command, Confirm):  # a rate that was asked for is this boundary's to decide
+            self._withheld = [other for other in self._withheld if not isinstance(other, SetRate)]
+        return False
+
+    def stamped(self, told: Any) -> tuple[int, Moment, int, Any] | None:
+        """What an inline handler tells the run, and when that is; None if the lost one told it."""
+        self._tells += 1
+        now = self._moment, self._tells
+        return None if now <= self._told else (self._era, *now, told)
 
     def _epoch(self, epoch: int) -> Generator[bool, None, int | None]:
         complete = yield from self._train(epoch)
@@ -304,7 +422,7 @@ class Compute:
             at = Position(epoch, 0, progress.step)
         sums, counts, batch = dict(at.sums), dict(at.counts), at.batch
         progress.epoch, progress.batch, progress.sums, progress.counts = epoch, batch, sums, counts
-        self._inline_begun = False
+        self._inline_begun, self._inside = self._inside, False
         steps = self.work.data.steps(epoch)
         batches = self.work.data.batches(epoch, batch)
         try:
@@ -347,7 +465,7 @@ class Compute:
                 progress.step = step + 1
                 if self._each_end:
                     every = self.interest.batch_end
-                    if self.interest.inline_batch_end or self.interest.hold_batch_end:
+                    if self.interest.inline_batch_end or self.interest.hold_batch_end or self._quiet is not None:
                         yield from self._batch_done(epoch, batch, step, size, logs)
                     elif every == 1 or not (step + 1) % every:
                         means = {name: float(value) for name, value in logs.items()}
@@ -374,8 +492,10 @@ class Compute:
         if batch == steps:
             self._boundary_saves = True
             return
-        state = yield from self._copied()
-        self._report(Reached(self._era, time.time(), self._position(epoch), state, self._kept()))
+        if self._known_by_now(At.REACHED):
+            return
+        state, asked = (yield from self._copied()), self._inline_epoch
+        self._report(Reached(self._era, time.time(), self._position(epoch), state, self._kept(), asked))
 
     def _position(self, epoch: int) -> Position:
         """Between two batches of the epoch."""
@@ -390,7 +510,7 @@ class Compute:
         asked = None
         if interest.inline_batch_begin:
             asked = self._inline(BatchBegin, epoch=epoch, batch=batch, step=step)
-        held = _nth(interest.hold_batch_begin, step)
+        held = self._held(At.BATCH_BEGIN, _nth(interest.hold_batch_begin, step))
         if held or asked or _nth(interest.batch_begin, step):
             if held:
                 self._hold(_Hold(None, step, self._begun))
@@ -406,10 +526,12 @@ class Compute:
         logs = {name: float(value) for name, value in logs.items()}
         if interest.inline_batch_end:
             asked = self._inline(BatchEnd, epoch=epoch, batch=batch, step=step, size=size, logs=logs)
-        held = _nth(interest.hold_batch_end, step)
+        held = self._held(At.BATCH_END, _nth(interest.hold_batch_end, step))
         if held or asked or _nth(interest.batch_end, step):
             snapshot = None
-            if held:
+            if self._known_by_now(At.BATCH_END):
+                pass
+            elif held:
                 snapshot = self._snapshot()
             elif _nth(interest.snapshot_batch, step):
                 snapshot = self._free_copy()
@@ -433,13 +555,14 @@ class Compute:
         asked_validation: Decision | None = None
         if complete and work.validation is not None and work.validates(epoch):
             asked_begin = self._inline(ValidationBegin, epoch=epoch) if self.interest.inline else None
-            held = self.interest.hold_boundary
+            held = self._held(At.VALIDATION_BEGIN, self.interest.hold_boundary)
             if held or asked_begin or self.interest.validation_begin:
                 snapshot = (yield from self._open_boundary(held)) if held else None
                 now, rate_now = time.time(), float(work.trainable.learning_rate)
                 self._report(
                     ValidationBegun(self._era, now, epoch, progress.step, held, rate_now, snapshot, asked_begin)
                 )
+            self._retraced(At.VALIDATION_BEGIN)
             val_logs = yield from self._validate(work.validation, epoch)
             if self.interest.inline:
                 asked_validation = self._inline(ValidationEnd, epoch=epoch, logs=val_logs)
@@ -455,6 +578,8 @@ class Compute:
             if asked and mine:
                 asked.merge(mine)
             asked = asked or mine
+        self._retraced(At.EPOCH_END)
+        self._check_failed(self._quiet is not None)
         held = self.interest.hold_boundary or self._boundary is not None
         snapshot = None
         if self._boundary is None or changed:
@@ -467,14 +592,16 @@ class Compute:
             snapshot = yield from self._copied()
         after = epoch + 1 if complete and not self._stop and epoch + 1 < work.epochs else None
         if self._boundary is not None:
-            self._boundary.next = after
+            self._boundary.next, self._boundary.inline = after, self._inline_state()
+            self._boundary.calls = self._calls
             self._boundary = None
         now, rate_now = time.time(), float(work.trainable.learning_rate)
         self._report(
             EpochDone(
                 era=self._era, time=now, epoch=epoch, step=progress.step, logs=logs, val_logs=val_logs,
                 complete=complete, held=held, next=after, rate=rate, rate_now=rate_now, snapshot=snapshot,
-                inline_validation=asked_validation, inline=asked, saves=saves, kept=self._kept() if might else None,
+                inline_validation=asked_validation, inline=asked, saves=saves,
+                kept=self._kept() if might or work.replaceable else None,
                 position=None if complete else self._position(epoch),
             )
         )  # fmt: skip
@@ -511,6 +638,7 @@ class Compute:
         return snapshot
 
     def _hold(self, hold: _Hold) -> None:
+        hold.calls = self._calls
         self._holds.append(hold)
         self._batch_held += hold.state is None
         self._attention = True
@@ -564,6 +692,7 @@ class Compute:
     def _before_batch(self) -> Generator[bool, None, None]:
         """Obey, and wait as long as something asks for it."""
         while True:
+            self._retrace_to_batch()
             self._obey_all()
             if self._snapshot_wanted:
                 self._snapshot_wanted = False
@@ -579,9 +708,12 @@ class Compute:
                 break
             yield True
         full = self._unpublished >= self.work.unpublished
-        self._attention = bool(self._holds or self._paused or self._throttled or self._stop or full)
+        waits = self._paused or self._throttled or self._stop or full
+        self._attention = bool(self._holds or waits or self._quiet is not None)
 
     def _must_wait(self) -> bool:
+        if self._quiet is not None:  # the lost one did not have to
+            return False
         if (self._paused or self._throttled) and not self._stop:
             return True
         if self._unpublished >= self.work.unpublished and not self._stop:
@@ -601,6 +733,8 @@ class Compute:
             self._obey_all()
 
     def _wait_for_end(self) -> Generator[bool, None, None]:
+        if self._quiet is not None:
+            self._go_on_aloud()
         while True:
             self._obey_all()
             yield True
@@ -608,7 +742,11 @@ class Compute:
     def _obey_all(self) -> None:
         inbox = self.inbox
         while inbox:
-            self._obey(inbox.popleft())
+            command = inbox.popleft()
+            if self._quiet is not None and self._wait_with(command):
+                self._withheld.append(command)
+            else:
+                self._obey(command)
 
     def _obey(self, command: Command) -> None:
         match command:
@@ -645,8 +783,10 @@ class Compute:
 
     def _listen(self, interest: Interest) -> None:
         self.interest = interest
-        self._each_begin = bool(interest.batch_begin or interest.hold_batch_begin or interest.inline_batch_begin)
-        self._each_end = bool(interest.batch_end or interest.hold_batch_end or interest.inline_batch_end)
+        quiet = self._quiet is not None
+        begin = interest.batch_begin, interest.hold_batch_begin, interest.inline_batch_begin
+        end = interest.batch_end, interest.hold_batch_end, interest.inline_batch_end
+        self._each_begin, self._each_end = quiet or any(begin), quiet or any(end)
         self._saving = bool(interest.save_every) or self._point_wanted
 
     def _go_back(self, hold: _Hold) -> None:
@@ -656,7 +796,12 @@ class Compute:
         self._boundary = self._inline_epoch = self._rate_wanted = None
         self._stop = self._boundary_saves = False
         self._from = hold.at
-        if hold.state is not None and self._begun != hold.begun:
+        self._replay_until = max(self._replay_until, self._known[0])
+        self._known, self._told, self._inside = NEVER, (NEVER, 0), False
+        if self._quiet is not None:
+            self._withheld = [other for other in self._withheld if not isinstance(other, Stop | SetRate)]
+            self._go_on_aloud()
+        if hold.state is not None and (self._begun != hold.begun or self._calls != hold.calls):
             self._replay_until = max(self._replay_until, self.progress.step)
             self.progress.step = hold.step
             self.work.trainable.load_state(hold.state)
@@ -685,7 +830,10 @@ class Compute:
         """Run the inline handlers of this event and do at once what they ask for."""
         if self.work.inline is None:
             return None
-        replay = self.progress.step + (kind is BatchBegin) <= self._replay_until
+        moment = self.progress.step, INLINE[kind]
+        self._moment, self._tells = moment, 0
+        self._calls += 1
+        replay = self.progress.step + (kind is BatchBegin) <= self._replay_until or moment <= self._known
         asked = self.work.inline.call(kind, time.time(), values, replay)
         if asked is None:
             return None

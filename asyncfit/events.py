@@ -84,6 +84,7 @@ __all__ = [
     "ValidationBegin",
     "ValidationEnd",
     "WeightsRestored",
+    "WorkerRestarted",
 ]
 
 E = TypeVar("E", bound="Event")
@@ -831,6 +832,26 @@ class CheckpointFailed(Event):
     path: str
     error: BaseException | Omitted
     step: int
+
+    lossy: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WorkerRestarted(Event):
+    """The process that computed was lost, and another one goes on; nothing is told twice, and nothing is missing.
+
+    Attributes:
+        step: batches completed, as far as they were published.
+        from_step: batches completed where the new process begins: an earlier boundary, whose batches it repeats, or one
+            that compute had reached ahead of what is published.
+        error: how the process was lost, a `WorkerLost`.
+        left: how many more this run may lose.
+    """
+
+    step: int
+    from_step: int
+    error: BaseException | Omitted
+    left: int
 
     lossy: ClassVar[bool] = False
 

@@ -273,6 +273,7 @@ class Front:
                 raise TypeError(f"state() must return a mapping of names to arrays and numbers, not {state!r}")
             state_bytes = sum(v.nbytes for v in state.values() if isinstance(v, np.ndarray))
             first = plan.initial_epoch if resumed is None else resumed.position.epoch
+            replaceable = bool(getattr(runner, "restarts", 0))
             params = {
                 "epochs": plan.epochs,
                 "initial_epoch": first,
@@ -291,6 +292,7 @@ class Front:
                     remote=runner.remote,
                     savers=len(run._order.savers),
                     resumed=resumed is not None,
+                    replaceable=replaceable,
                 ),
                 "trainable": type(trainable).__name__,
                 "resumed": None if resumed is None else resumed.told,
@@ -313,7 +315,9 @@ class Front:
                 ),
                 params=params,
                 lookahead=int(lookahead),
-                copies=budget.copies(state, lookahead=int(lookahead), savers=len(run._order.savers)),
+                copies=budget.copies(
+                    state, lookahead=int(lookahead), savers=len(run._order.savers), replaceable=replaceable
+                ),
                 unpublished=budget.unpublished(state),
                 key=key,
                 around=around,

@@ -30,6 +30,7 @@ from .events import (
     SubscriberFailed,
     TrainEnd,
     WeightsRestored,
+    WorkerRestarted,
 )
 from .executors.memory import check_portable
 from .mailbox import clock
@@ -43,6 +44,7 @@ AFTERWARDS = (
     StopRequested,
     LearningRateChanged,
     WeightsRestored,
+    WorkerRestarted,
     CheckpointSaved,
     CheckpointFailed,
     RunPaused,
@@ -170,7 +172,9 @@ class Inline:
         self.remote = False
         """Compute is in another process: what is subscribed from now on cannot go there any more."""
         self._refused: weakref.WeakSet[Subscription] = weakref.WeakSet()
-        self._parcelled: list[_InlineSubscriber] = []  # those whose copies are elsewhere
+        self._all: list[_InlineSubscriber] = []  # those whose copies have been elsewhere
+        self._parcelled: list[_InlineSubscriber] = []  # and those whose are there now
+        self._before: list[tuple[int, int, float]] = []  # their figures before
 
     def changed(self, subscriptions: list[Subscription]) -> None:
         """These have inline hooks now."""
@@ -237,9 +241,19 @@ class Inline:
 
     # --- in another process ---
 
-    def parcel(self) -> Inline | None:
-        """A port for copies of these callbacks, which can be pickled; None without any. `take` hears of them."""
-        self._parcelled = self._table.subscribers
+    def names(self) -> frozenset[str]:
+        """Of those whose handlers are called: one that failed may have been taken out."""
+        return frozenset(s.subscription.name for s in self._table.subscribers)
+
+    def parcel(self, names: frozenset[str] | None = None) -> Inline | None:
+        """A port for copies of these callbacks, which can be pickled; None without any. `take` hears of them.
+
+        Args:
+            names: for the second time: of those that are still called.
+        """
+        self._all = self._all or self._table.subscribers
+        self._parcelled = [s for s in self._all if names is None or s.subscription.name in names]
+        self._before = [(s.delivered, s.errors, s.seconds) for s in self._parcelled]
         if not self._parcelled:
             return None
         port = Inline(Owner.elsewhere(self._owner.schedule, lambda what, value: None))
@@ -271,9 +285,12 @@ class Inline:
         return [(s.delivered, s.errors, s.seconds) for s in self._known.values()]
 
     def take_figures(self, figures: Iterable[tuple[int, int, float]]) -> None:
-        """The figures of the copies."""
-        for subscriber, (delivered, errors, seconds) in zip(self._parcelled, figures, strict=True):
-            subscriber.delivered, subscriber.errors, subscriber.seconds = delivered, errors, seconds
+        """The figures of the copies, to be added to those of earlier copies."""
+        for subscriber, before, (delivered, errors, seconds) in zip(
+            self._parcelled, self._before, figures, strict=True
+        ):
+            subscriber.delivered, subscriber.errors = before[0] + delivered, before[1] + errors
+            subscriber.seconds = before[2] + seconds
 
     # --- what replayable handlers keep ---
 
@@ -290,6 +307,12 @@ class Inline:
         for subscription in self._stateful():
             if subscription in state:
                 subscription.source.load_state_dict(copy.deepcopy(state[subscription]))  # type: ignore[attr-defined]
+
+    def load_kept(self, kept: Mapping[str, Mapping[str, Any]]) -> None:
+        """Put back what `kept` gave."""
+        for subscription in self._stateful():
+            if subscription.name in kept:
+                subscription.source.load_state_dict(copy.deepcopy(kept[subscription.name]))  # type: ignore[attr-defined]
 
     def _stateful(self) -> list[Subscription]:
         subscriptions = [s.subscription for s in self._table.subscribers]

@@ -36,6 +36,7 @@ __all__ = [
     "RateSet",
     "Reached",
     "Report",
+    "Restarted",
     "SetRate",
     "State",
     "Stop",
@@ -197,6 +198,8 @@ class TrainBegun(NamedTuple):
     """Where an earlier run was, if this one goes on with it."""
     decided: Change | None = None
     """What was decided there and is not in the state, if this boundary is to decide it."""
+    kept: Mapping[str, Any] | None = None
+    """The states of callbacks with inline handlers, if another worker may have to begin here."""
 
 
 class BatchBegun(NamedTuple):
@@ -257,7 +260,7 @@ class EpochDone(NamedTuple):
     saves: bool = False
     """A checkpoint is to be taken here; the state is in `snapshot`, if this boundary has not brought it before."""
     kept: Mapping[str, Any] | None = None
-    """The states of callbacks with inline handlers, by name, if a checkpoint may be taken here."""
+    """The states of callbacks with inline handlers, by name, if a checkpoint or another worker may begin here."""
     position: Position | None = None
     """Where an epoch was cut short."""
 
@@ -270,6 +273,8 @@ class Reached(NamedTuple):
     position: Position
     state: State
     kept: Mapping[str, Any] | None
+    asked: Decision | None = None
+    """What inline handlers asked for at the epoch's begin."""
 
 
 class WasSnapshot(NamedTuple):
@@ -320,11 +325,22 @@ class Lost(NamedTuple):
     error: BaseException
 
 
+class Restarted(NamedTuple):
+    """What computed was lost, as `error` says; another worker goes on from `from_step`, and says nothing twice.
+
+    `left` more can be lost.
+    """
+
+    from_step: int
+    error: BaseException
+    left: int
+
+
 Told = (
     TrainBegun | BatchBegun | BatchDone | ValidationBegun | EpochDone | Reached | WasSnapshot | RateSet | Failed | Ended
 )
 """What compute says: the ledger takes it."""
-Report = Told | Lost
+Report = Told | Lost | Restarted
 
 
 # --- commands ------------------------------------------------------------------------------------------------------

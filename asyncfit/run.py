@@ -38,14 +38,14 @@ from .compute import Work
 from .control import LateControl, Owner, checked_event, checked_rate, checked_reason
 from .delivery import Delivery
 from .errors import DetachedEvent, GateReleased, InvalidInput, RunCancelled
-from .events import CheckpointFailed, Event, Outcome, TrainBegin
+from .events import CheckpointFailed, Event, Outcome, TrainBegin, WorkerRestarted
 from .executors.base import AtOnce, Executor, Place, Wakeup, Worker, in_context
 from .executors.thread import ThreadWorker
 from .history import History, Progress
 from .ledger import Carried, Ledger, Point
 from .mailbox import Mailbox, handling
 from .notebook import run_html, show
-from .protocol import Command, Decision, Ended, Lost, Pause, State, Stop, StopAsked, Update
+from .protocol import Command, Decision, Ended, Lost, Pause, Restarted, State, Stop, StopAsked, Update
 from .resuming import Resumed
 from .roster import Entry, guarded, line, roster
 from .saving import Saver, Savings
@@ -757,6 +757,8 @@ class Run:
                 if isinstance(report, Lost):
                     self._failed(report.error)
                     self._obey()
+                elif isinstance(report, Restarted):
+                    ledger.publish(WorkerRestarted(step=ledger.step, **report._asdict()))
                 else:
                     ledger.report(report)
             else:

@@ -21,7 +21,7 @@ ORDER = """
     errors names wording extras machine signals jobs events
     tasks stepping roster subscriptions mailbox streams bus callback claims
     nn layers losses metrics optimizers initializers activations
-    data direct temporaries checkpoints locks backups formats protocol pool
+    data direct temporaries checkpoints locks backups formats protocol retracing pool
     snapshot background control budget compute ledger resuming saving
     executors inline_port delivery
     curves notebook history run fit passes front trainer testing
@@ -46,6 +46,7 @@ WITHOUT_ASYNC = [
     "locks",
     "backups",
     "protocol",
+    "retracing",
     "pool",
     "budget",
     "compute",
@@ -133,7 +134,7 @@ def test_the_front_door_is_complete() -> None:
         EventStream EventBus ProcessExecutor Subscription Callback inline Job Event LayerCreated ModelCompiled
         TrainBegin EpochBegin EpochEnd BatchBegin BatchEnd ValidationBegin ValidationEnd TrainEnd
         StopRequested LearningRateChanged WeightsRestored CheckpointSaved CheckpointFailed
-        SubscriberFailed EventsDropped RunPaused RunResumed AsyncFitError InvalidInput ModelBusy
+        SubscriberFailed EventsDropped RunPaused RunResumed WorkerRestarted AsyncFitError InvalidInput ModelBusy
         NotStarted DetachedEvent GateReleased RunCancelled SubscriberTimeout WorkerLost
         CheckpointError BadFile CallbackBusy DirectoryBusy Omitted
         EvaluateBegin EvaluateBatchEnd EvaluateEnd PredictBegin PredictBatchEnd PredictEnd

@@ -12,16 +12,22 @@ from ..protocol import State
 __all__ = ["check_factory", "parcel"]
 
 
-def parcel(work: Work, factory: str | None) -> Work:
-    """The work as the worker gets it."""
+def parcel(work: Work, factory: str | None, *, replaceable: bool = False) -> Work:
+    """The work as the worker gets it.
+
+    Args:
+        replaceable: another worker may have to go on with it.
+    """
     trainable: Any = work.trainable
     if factory is not None:
         trainable = _FromFactory(factory, dict(trainable.state()))
     inline: Any = work.inline
+    if inline is not None:
+        mark = None if work.again is None else work.again.mark
+        inline = inline.parcel(None if mark is None else mark.names)
     return dataclasses.replace(
-        work, trainable=trainable, inline=inline.parcel() if inline is not None else None, mirrored=True,
-        early=tuple(work.early),
-    )  # fmt: skip
+        work, trainable=trainable, inline=inline, mirrored=True, replaceable=replaceable, early=tuple(work.early)
+    )
 
 
 class _FromFactory:

@@ -6,6 +6,7 @@ The parent keeps the newest state that nobody can undo, and puts it into its own
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import selectors
@@ -22,25 +23,12 @@ import anyio
 from ..compute import Progress, Work
 from ..errors import WorkerLost
 from ..pool import SharedState, adopted, copy_state, many_adopted
-from ..protocol import (
-    BatchBegun,
-    BatchDone,
-    Command,
-    Confirm,
-    End,
-    Ended,
-    EpochDone,
-    Lost,
-    Report,
-    State,
-    TrainBegun,
-    ValidationBegun,
-    WasSnapshot,
-)
+from ..protocol import Command, End, Ended, Lost, Report, Restarted, TrainBegun
 from ..signals import Signal
 from .base import Wakeup, in_context
 from .channel import Frame, Kind, Outbox, Reader, batches_from, plain_from
 from .child import EXIT, Child
+from .journal import Journal
 from .memory import dumps, loads
 from .parcel import parcel
 
@@ -54,6 +42,7 @@ class Host(Protocol):
     """What a worker needs of its executor."""
 
     factory: str | None
+    restarts: int
     _lock: threading.Lock
     _live: weakref.WeakSet[ProcessWorker]
 
@@ -75,11 +64,13 @@ class ProcessWorker:
         self._process: Child | None = None
         self._out, self._in = Outbox(), Reader()
         self._early: list[Command] = []  # until the process is there
-        self._era = 0
-        self._holds: deque[tuple[State | None, int, int]] = deque()
-        self._confirmed: tuple[State | None, int, int] = (None, 0, work.initial_epoch)
+        self._left = executor.restarts
+        inline = work.inline
+        names = (lambda: None) if inline is None else inline.names
+        self._journal = Journal(work, replaceable=bool(self._left), names=names)
         self._freed: deque[int] = deque()
-        self._begun = self._ended = self._end_sent = self._gone = self._killed = False
+        self._ended = self._end_sent = self._gone = self._killed = False
+        self._loss: WorkerLost | None = None  # why another worker is on its way
         self._why: WorkerLost | None = None  # it was killed
         self._error: BaseException | None = None  # why there is no compute
         self._made: tuple[Child, bytes, list[int]] | BaseException | None = None
@@ -87,18 +78,19 @@ class ProcessWorker:
         self._leaving: Child | None = None  # what is still to be waited for in `aclose`
         self._loading: tuple[Signal, list[BaseException]] | None = None
         try:
-            self._thread = in_context(self._make, "asyncfit process")
+            self._thread = in_context(lambda: self._make(work), "asyncfit process")
         except BaseException:
             self._wakeup.close()
             raise
         with executor._lock:
             executor._live.add(self)
 
-    def _make(self) -> None:
+    def _make(self, work: Work) -> None:
         """In a thread: make one message of the work, all arrays included, and get a process."""
         blocks: list[int] = []
+        executor = self._executor
         try:
-            data, blocks = dumps(parcel(self._work, self._executor.factory))
+            data, blocks = dumps(parcel(work, executor.factory, replaceable=bool(executor.restarts)))
             self._made = self._executor._process(), data, blocks
         except BaseException as error:
             for block in blocks:
@@ -111,9 +103,8 @@ class ProcessWorker:
     def send(self, command: Command) -> None:
         if self._ended:
             return
-        if isinstance(command, Confirm):
-            self._confirm(command)
-        elif isinstance(command, End):
+        self._journal.command(command)
+        if isinstance(command, End):
             self._end_sent = True
         if self._gone:
             if self._end_sent and self._error is not None:  # else it is being found out why
@@ -201,8 +192,8 @@ class ProcessWorker:
     async def _put_back(self) -> None:
         """Let the model here have the newest state that nobody can undo. Loading may take long: in a thread."""
         if self._loading is None:
-            state, self._confirmed = self._confirmed[0], (None, 0, 0)
-            self._holds.clear()
+            state = self._journal.confirmed[0]
+            self._journal.forget()
             self.reports.clear()
             self._loading = done, failed = Signal(), list[BaseException]()
 
@@ -232,9 +223,14 @@ class ProcessWorker:
         made = self._made
         if made is None:
             return
+        loss, self._loss = self._loss, None
         if isinstance(made, BaseException):
-            self._fail(made)
+            if loss is not None:
+                loss.add_note(f"another worker could not be started: {type(made).__name__}: {made}")
+            self._fail(loss or made)
             return
+        if loss is not None and not self._killed:
+            self.reports.append(Restarted(self._journal.from_step, loss, self._left))
         self._process, data, blocks = made
         if self._killed:
             self._process.kill()
@@ -306,7 +302,9 @@ class ProcessWorker:
     def _take(self, frame: Frame) -> None:
         kind, data, blocks = frame
         if kind == Kind.BATCHES:
-            self.reports.extend(batches_from(data))
+            batches = batches_from(data)
+            self._journal.report(batches[-1])
+            self.reports.extend(batches)
         elif kind == Kind.PROGRESS:
             self._take_progress(*plain_from(data))
         else:
@@ -318,73 +316,37 @@ class ProcessWorker:
             elif kind == Kind.REFUSED:
                 self._fail(told)
             elif self._work.inline is not None:
-                self._work.inline.take(told)
+                era, moment, count, what = told
+                self._journal.told(era, moment, count)
+                self._work.inline.take(what)
 
     def _adopted(self, number: int, descriptor: int, size: int) -> Any:
-        me = weakref.ref(self)
+        freed, wakeup = self._freed, self._wakeup
 
-        def freed(number: int) -> None:
-            worker = me()
-            if worker is not None:
-                worker._freed.append(number)
-                worker._wakeup.set()  # it may be needed there before anything else is said
+        def left(number: int) -> None:
+            freed.append(number)
+            wakeup.set()  # it may be needed there before anything else is said
 
-        return adopted(number, descriptor, size, freed)
+        return adopted(number, descriptor, size, left)
 
     def _take_progress(self, epoch: int, batch: int, step: int, sums: Any, counts: Any, figures: Any) -> None:
         at = self.progress
         at.epoch, at.batch, at.step, at.sums, at.counts = epoch, batch, step, sums, counts
+        self._journal.progress(step)
         if figures and self._work.inline is not None:
             self._work.inline.take_figures(figures)
 
-    # --- the newest state that nobody can undo -------------------------------------------------------------------
-
     def _noted(self, report: Any) -> Any:
         """What the ledger is to hear."""
-        kind = report.__class__
-        if kind is Ended:
-            self._ended = True
-            if report.state is None:  # what it came to on the way is of no use
-                state, step, epoch = self._confirmed
-                return report._replace(state=state, step=step, epoch=epoch)
-            self._confirmed = (report.state, report.step, report.epoch)
-        elif report.era != self._era:  # of work that has been undone
-            pass
-        elif kind is EpochDone or kind is ValidationBegun or kind is TrainBegun:
-            self._begun = True
-            if report.held:
-                if kind is ValidationBegun or not self._reopened(report):
-                    epoch = self._work.initial_epoch if kind is TrainBegun else report.epoch
-                    self._holds.append((report.snapshot, report.step, epoch))
-            elif kind is EpochDone and not self._holds and report.snapshot is not None:
-                self._confirmed = (report.snapshot, report.step, report.epoch)
-        elif kind is WasSnapshot:
-            if not self._holds:
-                self._confirmed = (report.state, report.step, report.epoch)
-        elif (kind is BatchDone or kind is BatchBegun) and report.held:
-            self._holds.append((None, 0, 0))
+        if report.__class__ is not Ended:
+            self._journal.report(report)
+            return report
+        self._ended = True
+        if report.state is None:  # what it came to on the way is of no use
+            state, step, epoch = self._journal.confirmed
+            return report._replace(state=state, step=step, epoch=epoch)
+        self._journal.confirmed = (report.state, report.step, report.epoch)
         return report
-
-    def _reopened(self, report: Any) -> bool:
-        """Whether the boundary of this EpochDone was opened by its ValidationBegun, with the same hold."""
-        if report.__class__ is not EpochDone or not self._holds:
-            return False
-        state, step, epoch = self._holds[-1]
-        if state is None or epoch != report.epoch or step != report.step or report.val_logs is None:
-            return False
-        if report.snapshot is not None:
-            self._holds[-1] = (report.snapshot, step, epoch)
-        return True
-
-    def _confirm(self, command: Confirm) -> None:
-        if not self._holds:
-            return
-        state, step, epoch = self._holds.popleft()
-        if command.change is not None:
-            self._era += 1
-            self._holds.clear()  # undone; the changed state is on its way
-        elif state is not None:
-            self._confirmed = (state, step, epoch)
 
     # --- the end of the process ----------------------------------------------------------------------------------
 
@@ -408,12 +370,37 @@ class ProcessWorker:
             error = WorkerLost(text, signal=-status)
         else:
             error = WorkerLost(f"the worker process ended itself with exit code {status}", exitcode=status)
-        self._fail(error)
+        if self._left:
+            self._begin_again(error)
+        else:
+            self._fail(error)
+
+    def _begin_again(self, error: WorkerLost) -> None:
+        """Let another worker go on where this one was."""
+        process, selector, journal = self._process, self._selector, self._journal
+        assert process is not None
+        assert selector is not None
+        self._thread.join()  # its last steps
+        selector.close()
+        self._out.close()
+        self._in.close()
+        process.close()
+        self._left, self._loss = self._left - 1, error
+        self._process = self._selector = self._made = None
+        self._out, self._in, self._freed, self._gone = Outbox(), Reader(), deque(), False
+        again, pending = journal.again(), journal.pending()
+        start = self._work.start if again.mark is None else None
+        work = dataclasses.replace(self._work, again=again, start=start, interest=journal.interest, early=pending)
+        try:
+            self._thread = in_context(lambda: self._make(work), "asyncfit process")
+        except RuntimeError as none:  # the system gives us no thread
+            self._made = none
+            self._wakeup.set()
 
     def _fail(self, error: BaseException) -> None:
         """There is no compute, or no longer."""
         self._error, self._gone = error, True
-        if not self._begun:
+        if not self._journal.begun:
             self.reports.append(self._beginning())
         self.reports.append(Lost(error))
         if self._end_sent:
@@ -422,7 +409,7 @@ class ProcessWorker:
 
     def _beginning(self) -> TrainBegun:
         """What compute would have said first: whoever hears of the end has heard of a beginning."""
-        self._begun = True
+        self._journal.begun = True
         work, trainable = self._work, self._work.trainable
         epoch = work.initial_epoch if work.initial_epoch < work.epochs else None
         held = work.interest.hold_boundary or work.interest.hold_begin
@@ -434,7 +421,7 @@ class ProcessWorker:
         if self._ended:
             return
         self._ended = True
-        state, step, epoch = self._confirmed
+        state, step, epoch = self._journal.confirmed
         if state is None:
             state = copy_state(self._work.trainable.state())
         self.progress.step = step

@@ -97,7 +97,7 @@ class Server:
             work.params = {**work.params, **blas()}
             if work.inline is not None:
                 work.inline.trainable = work.trainable
-                work.inline.tell = lambda told: self._put(Kind.TOLD, told)
+                work.inline.tell = self._tell
             self._compute = compute = Compute(work, self._report)
         except BaseException as error:
             self._put(Kind.REFUSED, _portable(error))
@@ -135,6 +135,11 @@ class Server:
         with self._sending:
             self._flush()
             self._put(Kind.REPORT, report)
+
+    def _tell(self, told: Any) -> None:
+        stamped = None if self._compute is None else self._compute.stamped(told)
+        if stamped is not None:
+            self._put(Kind.TOLD, stamped)
 
     # --- sending -----------------------------------------------------------------------------------------------------
 

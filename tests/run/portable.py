@@ -8,8 +8,9 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -186,3 +187,91 @@ class Asks(af.Callback):
         if event.step == 4 and self.what == "stop":
             self.kept.stop("asked there")
         self.kept = event
+
+
+class Dies(Watched):
+    """Ends its process at each of these batches, once: `folder` remembers."""
+
+    def __init__(self, folder: str | Path, *moments: str) -> None:
+        super().__init__(folder)
+        self.moments = moments
+
+    def _do(self, stage: str, number: int) -> None:
+        mark = Path(self.folder) / f"died-{stage}-{number}"
+        if f"{stage}-{number}" in self.moments and not mark.exists():
+            mark.parent.mkdir(exist_ok=True)
+            mark.touch()
+            os._exit(7)
+
+
+class Counts(af.Callback):
+    """Inline, with a memory: it changes the rate by what it has counted."""
+
+    portable = True
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    @af.inline(replayable=True)
+    def on_batch_end(self, event: Any) -> None:
+        self.calls += 1
+        if self.calls % 7 == 0:
+            event.model.learning_rate *= 0.95
+
+    @af.inline(replayable=True)
+    def on_epoch_begin(self, event: Any) -> None:
+        self.calls += 1
+        if self.calls % 5 == 0:
+            event.set_learning_rate(event.learning_rate * 0.99)
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return {"calls": self.calls}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.calls = state["calls"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Told(af.Event):
+    """An event of the tests' own."""
+
+    step: int
+    number: int
+
+    lossy: ClassVar[bool] = False
+
+
+class Publishes(af.Callback):
+    """Two events at each batch."""
+
+    portable = True
+
+    @af.inline(replayable=True)
+    def on_batch_end(self, event: Any) -> None:
+        for number in range(2):
+            event.publish(Told(step=event.step, number=number))
+
+
+class Fails(af.Callback):
+    portable = True
+
+    def __init__(self, on_error: str) -> None:
+        self.on_error = on_error  # type: ignore[assignment]
+
+    @af.inline(replayable=True)
+    def on_batch_end(self, event: Any) -> None:
+        if event.step % 4 == 2:
+            raise LookupError(f"at {event.step}")
+
+
+class Gone(af.Callback):
+    """Fails once, and is called no more: what it would do then, nobody sees."""
+
+    portable = True
+    on_error = "detach"
+
+    @af.inline(replayable=True)
+    def on_batch_end(self, event: Any) -> None:
+        if event.step == 4:
+            raise LookupError("enough")
+        event.publish(Told(step=event.step, number=100))

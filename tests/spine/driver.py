@@ -11,7 +11,7 @@ from asyncfit import events as ev
 from asyncfit.compute import Work
 from asyncfit.executors.loopback import Loopback
 from asyncfit.ledger import Ledger
-from asyncfit.protocol import Command, Confirm, Decision, Ended, Interest, Lost, StopAsked, WasSnapshot
+from asyncfit.protocol import Command, Confirm, Decision, Ended, Interest, Lost, Restarted, StopAsked, WasSnapshot
 
 from .lockstep import Gates, Setup, Toy, ToyData, Trace, frozen
 
@@ -180,7 +180,7 @@ class Driver:
 
     def take(self) -> None:
         report = self.loop.reports.popleft()
-        assert not isinstance(report, Lost)
+        assert not isinstance(report, Lost | Restarted)
         self.ledger.report(report)
 
     def actions(self) -> list[Callable[[], None]]:
