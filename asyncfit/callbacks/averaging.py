@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +57,7 @@ class SwapEMAWeights(StatefulCallback):
 
     order = -100
     """Before all others, so that they find the average."""
-    keeps = ("average", "step")
+    keeps: ClassVar[Mapping[str, type]] = {"average": np.ndarray, "step": int}
     average: Array | None
     step: int | None
 

@@ -67,8 +67,9 @@ class StatefulCallback(ShippedCallback):
     since its last run, for then the run goes on where that state was taken.
     """
 
-    keeps: ClassVar[tuple[str, ...]] = ()
-    """The attributes that `state_dict` holds: numbers, text and arrays; those that are None are left out."""
+    keeps: ClassVar[Mapping[str, type]] = {}
+    """The attributes that `state_dict` holds, and of which type each is: numbers, text or arrays; those that are None
+    are left out."""
 
     def __init__(self, *, name: str | None = None, verbose: int = 0) -> None:
         super().__init__(name=name, verbose=verbose)
@@ -93,7 +94,8 @@ class StatefulCallback(ShippedCallback):
         """Go on, in the next run, where `state_dict` was called.
 
         Raises:
-            InvalidInput: it is no such mapping, or has an entry that is unknown here.
+            InvalidInput: it is no such mapping, or has an entry that is unknown here or of another type; nothing was
+                changed.
         """
         given: Any = state
         if not isinstance(given, Mapping):
@@ -101,7 +103,21 @@ class StatefulCallback(ShippedCallback):
         for key in state:
             if key not in self.keeps:
                 raise InvalidInput(f"{self.label}.load_state_dict: {unknown('entry', key, self.keeps)}")
+        what = f"{self.label}.load_state_dict:"
+        checked = {key: _of_kind(self.keeps[key], value, f"{what} {key!r}") for key, value in state.items()}
         self.reset()
-        for key, value in state.items():
-            setattr(self, key, copy.copy(value))
+        for key, value in checked.items():
+            setattr(self, key, value)
         self._loaded = True
+
+
+def _of_kind(kind: type, value: Any, what: str) -> Any:
+    """A copy of `value`, which is to be of that type; a number of NumPy's is a number."""
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and not value.ndim and kind is not np.ndarray):
+        value = value.item()
+    if type(value) is int:
+        if (kind is float and abs(value) < 2**63) or (kind is int and -1 <= value < 2**63):
+            return kind(value)
+    elif kind is not int and isinstance(value, kind):
+        return copy.copy(value)
+    raise InvalidInput(f"{what} is of type {kind.__name__}, so this state is damaged: {value!r:.200}")

@@ -6,7 +6,7 @@ import os
 import string
 import types
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from ..callback import Callback
 from ..errors import InvalidInput
@@ -57,7 +57,7 @@ class ModelCheckpoint(MonitoringCallback):
     """
 
     order = SAVES
-    keeps = ("best", "files")
+    keeps: ClassVar[Mapping[str, type]] = {"best": float, "files": str}
     best: float | None
 
     @keywords_checked

@@ -8,8 +8,8 @@ import itertools
 import json
 import logging
 import os
-from collections.abc import Awaitable, Iterable, Iterator
-from typing import Any
+from collections.abc import Awaitable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class CSVLogger(StatefulCallback):
     """
 
     gates = "none"
-    keeps = ("header", "position", "epoch")
+    keeps: ClassVar[Mapping[str, type]] = {"header": str, "position": int, "epoch": int}
     header: str | None
     position: int
     epoch: int
@@ -73,6 +73,12 @@ class CSVLogger(StatefulCallback):
         self.header = None  # as it stands in the file; None before the first row
         self.position = 0  # where the row of the last complete epoch ends
         self.epoch = -1  # that epoch's number
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        if self.position < 0 or (self.header is not None and self._columns(self.header)[:1] != ["epoch"]):
+            self._loaded = False
+            raise InvalidInput(f"{self.label}.load_state_dict: this is no state of a CSVLogger: {dict(state)!r:.200}")
 
     async def on_train_begin(self, event: TrainBegin) -> None:
         resumed = self._loaded
@@ -112,7 +118,7 @@ class CSVLogger(StatefulCallback):
                 names += [f"val_{name}" for name in names]
             columns = ["epoch", *names]
         else:
-            columns = next(csv.reader([self.header], delimiter=self.separator))
+            columns = self._columns(self.header)
         values = {"epoch": event.epoch} | {name: _cell(event.logs.get(name, "NA")) for name in columns[1:]}
         header = self._line(columns) if self.header is None else self.header
         text = header * self._header_due + self._line([values[name] for name in columns])
@@ -120,6 +126,9 @@ class CSVLogger(StatefulCallback):
         self.header, self._header_due = header, False
         if event.complete:
             self.position, self.epoch = position, event.epoch
+
+    def _columns(self, header: str) -> list[str]:
+        return next(csv.reader([header], delimiter=self.separator), [])
 
     def _line(self, cells: Iterable[object]) -> str:
         text = io.StringIO(newline="")
@@ -150,7 +159,7 @@ class JSONLinesLogger(StatefulCallback):
     """
 
     gates = "none"
-    keeps = ("lines",)
+    keeps: ClassVar[Mapping[str, type]] = {"lines": int}
     lines: int
 
     @keywords_checked

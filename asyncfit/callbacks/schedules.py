@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -49,7 +49,7 @@ class ReduceLROnPlateau(MonitoringCallback):
 
     order = DECIDES
     sets_learning_rate = True
-    keeps = ("wait", "best", "cooldown_counter")
+    keeps: ClassVar[Mapping[str, type]] = {"wait": int, "best": float, "cooldown_counter": int}
     wait: int
     best: float | None
     cooldown_counter: int

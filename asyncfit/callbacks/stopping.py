@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..callback import inline
-from ..events import BatchEnd, EpochEnd, WeightsRestored
+from ..events import BatchEnd, EpochEnd, TrainBegin, WeightsRestored
 from ..front import keywords_checked
 from ..nn.naming import number, whole
 from ..snapshot import Snapshot
@@ -52,7 +52,13 @@ class EarlyStopping(MonitoringCallback):
     """
 
     order = DECIDES
-    keeps = ("wait", "best", "best_epoch", "best_model_step", "best_model_epoch")
+    keeps: ClassVar[Mapping[str, type]] = {
+        "wait": int,
+        "best": float,
+        "best_epoch": int,
+        "best_model_step": int,
+        "best_model_epoch": int,
+    }
     wait: int
     best: float | None
     best_epoch: int | None
@@ -86,6 +92,7 @@ class EarlyStopping(MonitoringCallback):
         self.best_model_step = self.best_model_epoch = None
         self._best_model: Snapshot | None = None
         self._best_state: dict[str, Any] = {}  # of a run that this one goes on with, until it is a snapshot again
+        self._asked = False  # that run knows of it
 
     def state_dict(self) -> dict[str, Any]:
         state = self._best_state if self._best_model is None else self._best_model.state()
@@ -100,12 +107,17 @@ class EarlyStopping(MonitoringCallback):
                     value.flags.writeable = False
                 self._best_state[name.removeprefix(BEST)] = value
 
+    def on_train_begin(self, event: TrainBegin) -> None:
+        super().on_train_begin(event)
+        self._asked = event.params.get("resumed") is not None
+
     def on_epoch_end(self, event: EpochEnd) -> None:
         if self._best_state:
             step, epoch = self.best_model_step or 0, self.best_model_epoch or 0
             self._best_model = event.model._of_same_model(self._best_state, step, epoch)
             self._best_state = {}
-            event.restore_at_end(self._best_model)
+            if not self._asked:  # else the checkpoint says it, and others may have asked for something since
+                event.restore_at_end(self._best_model)
         if not event.complete:
             return
         value = self.monitored(event.logs, "this epoch decides nothing")

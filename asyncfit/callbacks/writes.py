@@ -167,8 +167,14 @@ class Writes:
     # --- as text -----------------------------------------------------------------------------------------------------
 
     def to_text(self) -> str:
-        """The files, for a `state_dict`."""
-        return json.dumps([[file.path, file.step, file.value] for file in self.files])
+        """The files, for a `state_dict`; with those that are on their way, if any are to be deleted at all."""
+        files = list(self.files)
+        if self._keep_last is not None or self._keep_best is not None:
+            for write in (self._running, self._waiting):
+                if write is not None:
+                    new = File(os.path.abspath(write.path), write.snapshot.step, write.value)
+                    files = [*(file for file in files if file.path != new.path), new]
+        return json.dumps([[file.path, file.step, file.value] for file in files])
 
     def from_text(self, text: Any) -> None:
         """Take them over from an earlier run, which this one continues.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from tests.run.helpers import X, Y
 class Follows(MonitoringCallback):
     """Counts improvements."""
 
-    keeps = ("best", "count")
+    keeps: ClassVar[Mapping[str, type]] = {"best": float, "count": int}
     best: float | None
     count: int
 

@@ -1,0 +1,114 @@
+"""What callbacks take along from a run that was cut to the one that goes on with it, and what they refuse to take."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import asyncfit as af
+from asyncfit.callbacks import (
+    BackupAndRestore,
+    CSVLogger,
+    EarlyStopping,
+    JSONLinesLogger,
+    ModelCheckpoint,
+    ReduceLROnPlateau,
+    SwapEMAWeights,
+    writes,
+)
+from asyncfit.testing import Scripted
+
+pytestmark = pytest.mark.timeout(60)
+
+ROWS = np.zeros((2, 1))
+HOW: dict[str, Any] = {"batch_size": 1, "validation_data": (ROWS, ROWS)}
+
+
+class StopsAfter(af.Callback):
+    """Stops, to be continued, at the end of an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        self.at = epoch
+
+    def on_epoch_end(self, event: af.EpochEnd) -> None:
+        if event.epoch == self.at:
+            event.stop("later", resumable=True)
+
+
+@pytest.mark.anyio
+async def test_the_newest_wish_for_the_end_stays_the_newest(tmp_path: Path) -> None:
+    """Two that restore the best weights: whoever asked last has it his way, also if a run was cut behind that."""
+    figures: dict[str, Any] = {"loss": [1.0, 3.0, 3.0, 3.0, 3.0, 3.0], "val_loss": [5.0, 4.0, 3.0, 2.0, 3.0, 3.0]}
+
+    def stoppers() -> list[af.Callback]:
+        how: dict[str, Any] = {"patience": 9, "restore_best_weights": True}
+        return [EarlyStopping("val_loss", **how), EarlyStopping("loss", **how)]
+
+    whole, model = Scripted(**figures), Scripted(**figures)
+    await af.Trainer(whole).fit(ROWS, ROWS, epochs=6, callbacks=stoppers(), **HOW)
+    best = whole.epoch
+    assert best < 5, "the last that was the best of anything"
+    for more in ([StopsAfter(4)], []):
+        model = Scripted(**figures)
+        mine = [*stoppers(), BackupAndRestore(tmp_path / "backup", False), *more]
+        await af.Trainer(model).fit(ROWS, ROWS, epochs=6, callbacks=mine, **HOW)
+    assert model.epoch == best
+
+
+@pytest.mark.anyio
+async def test_files_that_were_being_written_are_deleted_in_their_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checkpoint of the run is written while ModelCheckpoint's file is not."""
+    go, made = threading.Event(), writes._make_folder
+
+    def waits(path: str) -> None:
+        assert go.wait(20)
+        made(path)
+
+    monkeypatch.setattr(writes, "_make_folder", waits)
+    for more in ([StopsAfter(1)], []):
+        bus = af.EventBus()
+        bus.subscribe(af.CheckpointSaved, lambda event: go.set(), name="goes on")
+        mine = [ModelCheckpoint(tmp_path / "{epoch}.h5", keep_last=1), BackupAndRestore(tmp_path / "backup", False)]
+        model = Scripted([1.0])
+        await af.Trainer(model).fit(ROWS, ROWS, epochs=4, callbacks=[*mine, *more], bus=bus, **HOW)
+    assert os.listdir(tmp_path) == ["4.h5"]
+
+
+BAD: list[Any] = [np.zeros((3, 3)), "x\0", None, [1, {"a": 2}], 2**70, True, np.array(1j), -7]
+NUMBERS = [np.int64(3), np.array(3), 3]
+
+
+@pytest.mark.parametrize("value", BAD, ids=repr)
+def test_a_state_of_another_kind_is_refused_and_changes_nothing(value: Any, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    for made in (
+        EarlyStopping(),
+        ReduceLROnPlateau(),
+        ModelCheckpoint(path.with_suffix(".h5")),
+        CSVLogger(path),
+        JSONLinesLogger(path),
+        SwapEMAWeights(),
+    ):
+        before = made.state_dict()
+        for name, kind in made.keeps.items():
+            if (kind is np.ndarray and isinstance(value, np.ndarray)) or (kind is float and value is BAD[-1]):
+                continue
+            with pytest.raises(af.InvalidInput, match="state"):
+                made.load_state_dict({**before, name: value})
+            if not isinstance(made, CSVLogger | ModelCheckpoint):
+                assert made.state_dict() == before
+
+
+@pytest.mark.parametrize("value", NUMBERS, ids=repr)
+def test_numbers_are_numbers_however_a_file_gives_them_back(value: Any) -> None:
+    plateau = ReduceLROnPlateau()
+    plateau.load_state_dict({"wait": value, "best": value})
+    assert plateau.state_dict() == {"wait": 3, "best": 3.0, "cooldown_counter": 0}
+    assert type(plateau.best) is float
