@@ -853,6 +853,7 @@ class Run:
         self._compute_over.set()
         self._obey()
         ledger.forget()  # who keeps the handle keeps no models
+        self._shared = None
         self._order.settled(self.history)
         self._delivery.last_look()
         self._done.set()

@@ -230,14 +230,15 @@ class Learner:
     def _train_run(self, x_shape: Shape, y_shape: Shape, weighted: bool) -> Run:
         plan = self.network.plan(x_shape[0], self._train_work, grads=self._grads, dice=self._dice)
         forth, value, back, outcome, metrics = self._parts(plan, y_shape, weighted, train=True)
-        work, x_in, y_in, w_in = plan.workspace, plan.x, outcome.target_views, outcome.weight_views
+        work, key, x_in = plan.workspace, plan.key, plan.x
+        y_in, w_in = outcome.target_views, outcome.weight_views
         target = y_in[0]
         others = y_in[1:]
         step, random, network, params = self._step, self.random, self.network, self._params
         forward, backward = tuple(forth), tuple(back)
 
         def run(x: Array, y: Array, w: Array | None) -> dict[str, float]:
-            if work.current is not plan:
+            if work.current is not key:
                 plan.enter()
             if network.params is not params:
                 raise self._outdated()
@@ -266,10 +267,11 @@ class Learner:
     def _test_run(self, x_shape: Shape, y_shape: Shape, weighted: bool) -> Run:
         plan = self.network.plan(x_shape[0], self._test_work)
         forward, value, _, outcome, metrics = self._parts(plan, y_shape, weighted, train=False)
-        work, x_in, y_in, w_in = plan.workspace, plan.x, outcome.target_views, outcome.weight_views
+        work, key, x_in = plan.workspace, plan.key, plan.x
+        y_in, w_in = outcome.target_views, outcome.weight_views
 
         def run(x: Array, y: Array, w: Array | None) -> dict[str, float]:
-            if work.current is not plan:
+            if work.current is not key:
                 plan.enter()
             x_in[...] = x
             for view in y_in:

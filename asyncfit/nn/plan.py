@@ -44,6 +44,7 @@ class Plan:
         x: the input to write, `(rows, *input_shape)`.
         z, y, dy: the output before and after the last activation, and its gradient (None without training).
         activation: that last activation.
+        key: by which the workspace knows it.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Plan:
     ) -> None:
         workspace.restart()
         self.rows, self.workspace, self.dice = rows, workspace, dice
+        self.key = object()
         self.forward: list[Call] = []
         self.backward: list[Call] = []
         self.head_forward: list[Call] = []
@@ -119,11 +121,11 @@ class Plan:
         """Set what is constant again: another plan of the same workspace has run since."""
         for call in self._enter:
             call()
-        self.workspace.current = self
+        self.workspace.current = self.key
 
     def infer(self, x: Array) -> Array:
         """The output for `rows` samples; it is overwritten by the next call."""
-        if self.workspace.current is not self:
+        if self.workspace.current is not self.key:
             self.enter()
         self.x[...] = x
         for call in self.forward:

@@ -27,7 +27,10 @@ class Workspace:
     def __init__(self, dtype: DType) -> None:
         self.dtype = dtype
         self.current: object = None
-        """The plan that ran last; another one must first set again what it expects to be constant."""
+        """The key of the plan that ran last; another one must first set again what it expects to be constant.
+
+        Not the plan itself: the two would hold each other, and with them weights that somebody wants to be rid of.
+        """
         self._blocks: list[Array] = []
         self._next = 0
 

@@ -7,11 +7,13 @@ import mmap
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import anyio
+import anyio.to_thread
 import numpy as np
 import pytest
 
@@ -20,7 +22,7 @@ from asyncfit import budget, executors
 from asyncfit.pool import Pool, SharedState
 from asyncfit.testing import LoopbackExecutor
 
-from .helpers import Large, fit
+from .helpers import Large, fit, until
 
 pytestmark = pytest.mark.anyio
 
@@ -433,3 +435,84 @@ def children_of(process: str) -> list[str]:
         with open(f"/proc/{process}/task/{task}/children") as file:
             found += file.read().split()
     return found
+
+
+@EXECUTORS
+@pytest.mark.parametrize("overflow", ["newest", "wait"])
+@pytest.mark.parametrize("lookahead", [0, 2])
+async def test_a_saver_has_two_copies_more(
+    executor: Any, overflow: Any, lookahead: int, tight: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is being written, and one that waits for that."""
+    made: list[Peak] = []
+
+    def pool(**how: Any) -> Peak:
+        made.append(Peak(**how))
+        return made[-1]
+
+    for module in (executors.thread, executors.loopback):
+        monkeypatch.setattr(module, "Pool", pool)
+    backup = af.callbacks.BackupAndRestore(tmp_path / "backup", save_freq=1, overflow=overflow)
+    with anyio.fail_after(60):
+        await fit(Large(), epochs=8, callbacks=[Slow(20, True), backup], lookahead=lookahead, executor=executor)
+    most = budget.copies(Large().state(), lookahead=lookahead, savers=1)
+    assert made[0].most == most == lookahead + 7
+    assert made[0].peak <= most
+    assert (made[0].in_use, made[0].idle) == (0, 0)
+
+
+class Counted(Pool):
+    """Knows how many blocks are held, also when it is closed."""
+
+    held = 0
+
+    def _taken(self, *what: Any) -> Any:
+        Counted.held += 1
+        return super()._taken(*what)
+
+    def _left(self, block: Any) -> None:
+        Counted.held -= 1
+        super()._left(block)
+
+
+async def test_no_state_waits_for_a_collection(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A cycle of a few objects holds gigabytes as long as nobody looks for cycles."""
+    monkeypatch.setattr(executors.thread, "Pool", Counted)
+    monkeypatch.setattr(Counted, "held", 0)
+    model = af.Sequential([af.layers.Input((64,)), af.layers.Dense(128, activation="relu"), af.layers.Dense(1)], seed=1)
+    model.compile(optimizer="adam", loss="mse", metrics=["mae"])
+    x = np.random.default_rng(0).random((64, 64), np.float32)
+    y = x[:, 0]
+    uses: list[Callable[[af.Snapshot], Any]] = [
+        lambda snapshot: snapshot.predict(x[:32]),
+        lambda snapshot: snapshot.evaluate(x, y),
+        lambda snapshot: snapshot.save(tmp_path / "model.h5"),
+        lambda snapshot: anyio.to_thread.run_sync(snapshot.get_weights),
+        lambda snapshot: model.predict(x[:32]),
+        lambda snapshot: model.evaluate(x, y),
+        lambda snapshot: model.save(tmp_path / "model.h5"),
+        lambda snapshot: run.snapshot(),
+    ]
+    met: list[int] = []
+
+    class Uses(af.Callback):
+        async def on_epoch_end(self, event: af.EpochEnd) -> None:
+            await uses[event.epoch % len(uses)](event.model)
+            met.append(Counted.held)
+            event.restore_at_end(event.model)
+
+    with anyio.fail_after(60):
+        await model.fit(x, y, epochs=1)  # what is planned once
+        gc.collect()
+        gc.disable()
+        try:
+            async with model.fit(x, y, epochs=24, callbacks=Uses(), lookahead=1) as run:
+                for use in uses[4:]:
+                    await use(None)  # type: ignore[arg-type]
+                with anyio.move_on_after(0):
+                    await model.predict(x)
+            await until(lambda: not Counted.held)  # the thread of the one that was cancelled may be at it
+        finally:
+            gc.enable()
+    assert len(met) == 24
+    assert max(met) <= 7, "two open, the newest, the one to be restored, those of predictions"
