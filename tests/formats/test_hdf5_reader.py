@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -149,8 +151,6 @@ def test_chunks_that_are_missing_are_told() -> None:
 
 def test_a_chunk_that_unpacks_to_more_than_it_says_is_refused() -> None:
     """What it says is all that is unpacked."""
-    import zlib
-
     data = made(lambda f: f.create_dataset("x", data=np.zeros(1000), chunks=(1000,), compression="gzip"))
     packed = zlib.compress(bytes(8000), 4)
     at = data.index(packed)
@@ -161,8 +161,13 @@ def test_a_chunk_that_unpacks_to_more_than_it_says_is_refused() -> None:
         len(packed).to_bytes(4, "little") + bytes(20) + end.to_bytes(8, "little"),
         len(bomb).to_bytes(4, "little") + bytes(20) + end.to_bytes(8, "little"),
     )
-    with pytest.raises(BadFile, match="not as large as it should be"):
-        found(moved + bomb)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadFile, match="not as large as it should be"):
+            found(moved + bomb)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_other_kinds_of_links_lead_nowhere() -> None:
@@ -232,3 +237,45 @@ def test_absurd_shapes_are_refused(shape: tuple[int, int], how: dict[str, Any]) 
     assert data.count(struct.pack("<QQ", 4, 3)) in (1, 2), "the shape, and the largest that it may become"
     with pytest.raises(BadFile, match="claims an array"):
         found(data.replace(struct.pack("<QQ", 4, 3), struct.pack("<QQ", *shape)))
+
+
+@pytest.mark.timeout(60)
+def test_a_header_that_leads_back_to_itself_is_refused() -> None:
+    def fill(file: Any) -> None:
+        for number in range(20):
+            file.attrs[f"a{number}"] = "x"
+
+    data = bytearray(made(fill))
+    image = Image(data)
+    one = next(message for message in image.messages(image.root) if message.kind == 0x10)
+    data[one.start : one.start + 16] = struct.pack("<QQ", one.start - 8, 24)  # the very message
+    image = Image(data)
+    with pytest.raises(BadFile, match="leads back"):
+        image.messages(image.root)
+
+
+def test_names_that_overlap_are_refused() -> None:
+    """Each of them ends where the longest one ends, so together they are far larger than the file."""
+
+    def fill(file: Any) -> None:
+        file.create_group("n" * 50_000)
+        for number in range(500):
+            file.create_group(f"g{number}")
+
+    data = bytearray(made(fill))
+    names = data.index(b"n" * 50_000)
+    size, start = next(
+        struct.unpack_from("<Q8xQ", data, at + 8)
+        for at in range(0, len(data), 8)
+        if data.startswith(b"HEAP", at) and struct.unpack_from("<Q", data, at + 8)[0] > 50_000
+    )
+    assert start < names < start + size
+    table, shift = data.find(b"SNOD"), 0
+    while table >= 0:
+        for number in range(int.from_bytes(data[table + 6 : table + 8], "little")):
+            struct.pack_into("<Q", data, table + 8 + 40 * number, names - start + shift)
+            shift += 1
+        table = data.find(b"SNOD", table + 4)
+    image = Image(data)
+    with pytest.raises(BadFile, match="its names overlap"):
+        Links(image).of(image.root)
