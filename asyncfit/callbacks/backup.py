@@ -139,7 +139,6 @@ class BackupAndRestore(ShippedCallback):
         files = [file.path for file in reversed(directory.listed())]
         found = newest(files, directory.attempt or 0)
         if found is None:
-            directory.begin(run_id, 0)
             return None
         self._damaged = {path for path, _ in found.damaged}
         directory.begin(str(found.run.get("run_id", run_id)), found.attempt)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import numpy as np
 import pytest
 
@@ -263,16 +264,45 @@ def test_a_killed_process_is_gone_on_with(tmp_path: Path) -> None:
 
 @pytest.mark.anyio
 async def test_an_attempt_without_a_file_has_had_its_number(tmp_path: Path) -> None:
-    """It was killed, or cancelled, before its first checkpoint: its events were seen."""
+    """It was killed, or cancelled, before its first checkpoint: its events were seen, the very first one included."""
     attempts: list[int] = []
+    written: list[int] = []
+
+    class Looks(af.Callback):
+        def on_train_begin(self, event: af.TrainBegin) -> None:
+            written.append(json.loads((tmp_path / ".lock").read_text())["attempt"])
+
     for at in (6, 5, 5, 5):
         bus, seen = watched()
         backup = BackupAndRestore(tmp_path, 5)
+        mine = [Looks(), backup, Settles(backup), Fails(at)]
         with pytest.raises(RuntimeError, match="the lights went out"):
-            await network().fit(X, Y, callbacks=[backup, Settles(backup), Fails(at)], epochs=3, bus=bus, **HOW)
+            await network().fit(X, Y, callbacks=mine, epochs=3, bus=bus, **HOW)
         attempts.append(only(seen, af.TrainBegin)[0].attempt)
         assert only(seen, af.TrainBegin)[0].id.split(":")[1] == str(attempts[-1])
     assert attempts == [0, 1, 2, 3]
+    assert written[1:] == attempts[1:]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("begins", [True, False])
+async def test_a_number_is_used_up_when_the_run_begins(begins: bool, tmp_path: Path) -> None:
+    """Whatever its end was like: it may be cut off before it hears of it."""
+    await interrupted(tmp_path)
+    backup = BackupAndRestore(tmp_path)
+    found = await anyio.to_thread.run_sync(backup.find, "r")
+    assert found is not None
+    assert found.attempt == 1
+    if begins:
+        event = af.TrainBegin(run_id=found.run["run_id"], attempt=1, seq=1, time=0.0, params={"epochs": 4})
+        await backup.on_train_begin(event)
+    backup.release()
+    backup.release()
+    assert (".lock" in files(tmp_path)) is begins
+    found = await anyio.to_thread.run_sync(backup.find, "r")
+    assert found is not None
+    assert found.attempt == 1 + begins
+    backup.release()
 
 
 @pytest.mark.anyio
@@ -822,6 +852,9 @@ async def test_after_a_failed_write_it_may_give_up(disk: Disk, tmp_path: Path) -
     assert history.outcome == "completed"
     assert disk.steps == [2]
     assert len(only(seen, af.CheckpointFailed)) == 1
+    disk.error = None
+    await network().fit(X, Y, callbacks=[backup, Settles(backup)], epochs=1, bus=bus, **HOW)
+    assert saved(seen) == [2, 4]  # the next run is another matter
 
 
 class Forgetful(af.Callback):
