@@ -7,6 +7,9 @@ import gc
 import mmap
 import os
 import pickle
+import subprocess
+import sys
+import textwrap
 import threading
 from typing import Any
 
@@ -242,3 +245,67 @@ def test_many_threads_that_let_go_at_once_lose_no_block(portable: bool) -> None:
     assert not wrong
     assert pool.in_use == 0
     assert 1 <= pool.idle <= 16  # each has two at a time
+
+
+def run(code: str) -> None:
+    """A program of its own must end well and say nothing."""
+    code = "import gc, os, signal, sys\nimport numpy as np\nfrom asyncfit.pool import Pool\n" + textwrap.dedent(code)
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@PORTABLE
+def test_a_forked_process_lets_go_of_states_while_the_lock_is_held_here(portable: bool) -> None:
+    run(f"""
+        pool = Pool(portable={portable})
+        kept, other = pool.share({{"w": np.ones(9000)}}), pool.share({{"w": np.zeros(9000)}})
+        with pool._lock:  # by a thread that the child does not have
+            child = os.fork()
+            if not child:
+                signal.alarm(10)
+                assert (kept["w"] == 1).all()
+                del other, kept
+                gc.collect()
+                os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert (kept["w"] == 1).all()
+        assert pool.in_use == 2
+    """)
+
+
+def test_a_forked_process_keeps_what_it_holds_when_the_block_is_filled_anew_here() -> None:
+    run("""
+        pool = Pool()
+        kept = pool.share({"w": np.ones(9000)})
+        begin, go = os.pipe()
+        child = os.fork()
+        if not child:
+            signal.alarm(10)
+            os.read(begin, 1)
+            os._exit(not (kept["w"] == 1).all())
+        where = kept["w"].ctypes.data
+        del kept
+        kept = pool.share({"w": np.zeros(9000)})
+        assert kept["w"].ctypes.data == where
+        os.write(go, b".")
+        assert os.waitpid(child, 0)[1] == 0
+    """)
+
+
+@PORTABLE
+def test_states_that_are_still_held_when_the_interpreter_ends_do_no_harm(portable: bool) -> None:
+    run(f"""
+        class Late:
+            def __init__(self, state):
+                self.me, self.state = self, state  # only a collection, or nobody, lets go of it
+
+            def __del__(self):
+                assert self.state["w"][0] == 1
+
+        pool = Pool(portable={portable})
+        state = {{"w": np.ones(9000)}}
+        kept = [pool.share(state), Late(pool.share(state)), memoryview(pool.share(state)["w"])]
+        sys.modules["kept"] = kept
+    """)
