@@ -69,6 +69,7 @@ CASES = [
 ]
 
 
+@pytest.mark.timeout(120 + NUMBER)
 def test_every_file_gives_an_error_or_is_read(whole: Path) -> None:
     files = [word for name, kind in CASES for word in (kind, str(whole / name))]
     command = [sys.executable, "-W", "error", "-m", "tests.formats.fuzz", SEED, str(NUMBER), *files]
