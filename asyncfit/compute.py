@@ -276,6 +276,8 @@ class Compute:
                         epoch = go.epoch
         except _Over:
             return
+        finally:
+            self._start = work.start = None  # whoever keeps the progress keeps no state
 
     def _begin(self, epoch: int | None) -> int | None:
         held = self.interest.hold_boundary or self.interest.hold_begin

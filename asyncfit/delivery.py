@@ -217,12 +217,15 @@ class Delivery:
         self,
         known: Mapping[str, Any],
         done: Callable[[dict[str, Mapping[str, Any]], BaseException | None], None],
-    ) -> None:
+    ) -> Callable[[], list[str]]:
         """Call `done` with the states of all callbacks, each as it is behind the events that it was given so far.
 
         Args:
             known: those that were taken elsewhere, by name.
             done: gets the states by name, and what a callback raised instead of giving its own.
+
+        Returns:
+            what tells, until then, who has not come so far, and where its handler is suspended.
         """
         states: dict[str, Mapping[str, Any]] = {}
         errors: list[BaseException] = []
@@ -232,20 +235,19 @@ class Delivery:
             if isinstance(subscription.source, Callback) and subscription in self._boxes
             if subscription.name not in known and type(subscription.source).state_dict is not Callback.state_dict
         ]
-        left = len(asked)
+        left = {name: box for name, _, box in asked}
 
         def finish() -> None:
             found = {**states, **known}
             done({s.name: found[s.name] for s in self._order if found.get(s.name)}, next(iter(errors), None))
 
         def reached(name: str, callback: Callback) -> None:
-            nonlocal left
             try:
                 states[name] = kept_copy(callback.state_dict())
             except Exception as error:
                 error.add_note(f"in state_dict of {name}, which a checkpoint needs")
                 errors.append(error)
-            left -= 1
+            del left[name]
             if not left:
                 finish()
 
@@ -253,6 +255,7 @@ class Delivery:
             box.put_marker(functools.partial(reached, name, callback))
         if not asked:
             finish()
+        return lambda: [f"{name} ({box.where() or 'it is behind with its events'})" for name, box in left.items()]
 
     # --- what the ledger wants ---------------------------------------------------------------------------------------
 

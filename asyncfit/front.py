@@ -234,7 +234,7 @@ class Front:
             return run
 
         def ordered(subscriptions: list[Subscription], savers: list[Any]) -> Order:
-            resumed = search.resumed
+            resumed, search.resumed = search.resumed, None
             return Order(
                 prepare=prepare,
                 reader=self._reader(),

@@ -111,6 +111,15 @@ class Order:
     settings: dict[str, Any] = field(default_factory=dict)
     """What its numbers depend on, besides the model's state; known when `prepare` has returned."""
 
+    def forget(self) -> None:
+        """The run is over: hold no data, and nothing of a checkpoint."""
+        self.resumed = None
+        self.prepare = _over
+
+
+def _over(run: Run) -> Work:
+    raise RuntimeError(f"run {run.id} is over")
+
 
 class Ending:
     """What `run.stop()` returns: the request is made; awaiting it waits for the end of the run."""
@@ -133,6 +142,8 @@ class Run:
 
     def __init__(self, order: Order) -> None:
         resumed = order.resumed
+        self._step_before = 0 if resumed is None else resumed.position.step
+        self._attempt = 0 if resumed is None else resumed.attempt
         self.id = order.run_id or (os.urandom(6).hex() if resumed is None else resumed.run_id)
         order.usage._claim(self)
         self._thread = threading.get_ident()
@@ -203,7 +214,7 @@ class Run:
             take_point=lambda: self._ledger.take_point(),
             describe=self._described,
             model=order.reader,
-            attempt=0 if resumed is None else resumed.attempt,
+            attempt=self._attempt,
         )
         self._throttling: set[object] = set()
         self._ledger = Ledger(
@@ -215,7 +226,7 @@ class Run:
             as_stored=order.as_stored,
             lookahead=order.lookahead,
             run_id=self.id,
-            attempt=0 if resumed is None else resumed.attempt,
+            attempt=self._attempt,
             carried=Carried() if resumed is None else resumed.carried,
             reached=self._savings.reached,
             control=late,
@@ -357,7 +368,7 @@ class Run:
             at = worker.progress
             epoch, batch, step, logs = at.epoch, at.batch, at.step, at.means()
         seconds = 0.0 if self._began is None else time.monotonic() - self._began
-        before = 0 if self._order.resumed is None else self._order.resumed.position.step
+        before = self._step_before
         rate = max(0, step - before) / seconds if seconds > 0 else 0.0
         left = self._batches - (step - before)
         return Progress(
@@ -470,7 +481,7 @@ class Run:
         params = self.history.params
         return {
             "run_id": self.id,
-            "attempt": 0 if self._order.resumed is None else self._order.resumed.attempt,
+            "attempt": self._attempt,
             "time": point.time,
             "history": self.history.kept(),
             "settings": self._order.settings,
@@ -631,6 +642,7 @@ class Run:
                     finally:
                         self._wake = wakeup.set
                         await self._closed(worker)
+                        work.start = None
                     await self._drain(tasks, wakeup)
                 self._background.close()
                 tasks.cancel_scope.cancel()
@@ -786,6 +798,7 @@ class Run:
             return False
         if self._final is None:
             self._final = report
+            self._savings.hurry(anyio.current_time() + self._order.drain_timeout)
             self._ledger.compute_over(report)
         return True
 
@@ -854,6 +867,7 @@ class Run:
         self._obey()
         ledger.forget()  # who keeps the handle keeps no models
         self._shared = None
+        self._order.forget()
         self._order.settled(self.history)
         self._delivery.last_look()
         self._done.set()

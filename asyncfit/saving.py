@@ -8,6 +8,7 @@ runs as work of the run, whose end waits for it.
 
 from __future__ import annotations
 
+import errno
 import functools
 import math
 import time
@@ -15,8 +16,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import anyio
 import numpy as np
 
+from .errors import CheckpointError
 from .events import Event
 from .ledger import Carried, Point
 from .protocol import Change, Interest, Position, State
@@ -130,7 +133,8 @@ class Checkpoint:
         return writer.write(path, Saved(model=model, arrays=arrays.by_name, run=run))
 
 
-Collect = Callable[[Mapping[str, Any], Callable[[dict[str, Mapping[str, Any]], BaseException | None], None]], None]
+Collected = Callable[[dict[str, Mapping[str, Any]], BaseException | None], None]
+Collect = Callable[[Mapping[str, Any], Collected], Callable[[], list[str]]]
 
 
 class Savings:
@@ -138,7 +142,8 @@ class Savings:
 
     Args:
         savers: they.
-        collect: gets the states of callbacks, as of now; those with inline handlers are known.
+        collect: gets the states of callbacks, as of now; those with inline handlers are known. It gives back what
+            tells who has not answered.
         start: starts work of the run.
         publish: publishes an event in the run.
         throttle: lets compute wait, or go on.
@@ -167,6 +172,8 @@ class Savings:
         self._since: dict[Saver, float] = {}
         self._asked = -math.inf
         self._attempt = attempt
+        self._incomplete: set[anyio.CancelScope] = set()  # of checkpoints whose states are being collected
+        self._deadline = math.inf
 
     def interest(self, interest: Interest) -> Interest:
         """With what compute has to report for them."""
@@ -175,6 +182,12 @@ class Savings:
         every = math.gcd(*(wish.every for _, wish in self._savers))
         boundaries = any(wish.boundaries for _, wish in self._savers)
         return interest._replace(saves=True, save_every=every, save_boundary=boundaries)
+
+    def hurry(self, deadline: float) -> None:
+        """Wait no longer than that for callbacks' states: what is not whole by then comes to nothing."""
+        self._deadline = deadline
+        for scope in self._incomplete:
+            scope.deadline = deadline
 
     # --- by time -----------------------------------------------------------------------------------------------------
 
@@ -222,17 +235,30 @@ class Savings:
         whole = Signal()
 
         def collected(states: dict[str, Mapping[str, Any]], error: BaseException | None) -> None:
-            checkpoint.callbacks, checkpoint.error = states, error
+            if checkpoint.error is None:
+                checkpoint.callbacks, checkpoint.error = states, error
             whole.set()
 
+        missing = self._collect(point.kept, collected)
         for saver in wanted:
-            self._start(_saved, (saver, checkpoint, whole))
-        self._collect(point.kept, collected)
+            self._start(self._saved, (saver, checkpoint, whole, missing))
 
-
-async def _saved(saver: Saver, checkpoint: Checkpoint, whole: Signal) -> None:
-    await whole.wait()
-    await saver.save(checkpoint)
+    async def _saved(
+        self, saver: Saver, checkpoint: Checkpoint, whole: Signal, missing: Callable[[], list[str]]
+    ) -> None:
+        with anyio.CancelScope(deadline=self._deadline) as scope:
+            self._incomplete.add(scope)
+            try:
+                await whole.wait()
+            finally:
+                self._incomplete.discard(scope)
+        if not whole.is_set():
+            checkpoint.error = CheckpointError(
+                errno.ETIMEDOUT,
+                "the states of callbacks, which a checkpoint needs, were not to be had in the time that they have at "
+                f"the run's end (drain_timeout=): {', '.join(missing())}",
+            )
+        await saver.save(checkpoint)
 
 
 def kept_copy(state: Mapping[str, Any]) -> dict[str, Any]:

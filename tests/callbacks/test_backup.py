@@ -689,6 +689,24 @@ async def test_a_cancellation_while_a_slow_disk_writes(overflow: Any, disk: Disk
     Directory(str(tmp_path)).open()
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("resumable", [False, True])
+async def test_one_that_hangs_does_not_hold_the_end_of_the_run(resumable: bool, tmp_path: Path) -> None:
+    """It has the time that it would have without checkpoints, then the checkpoint that needs its state is none."""
+    slow, backup, (bus, seen) = Slow(), BackupAndRestore(tmp_path, 1), watched()
+    stops = [Stops(3, resumable=True)] if resumable else []
+    run = network().fit(X, Y, callbacks=[slow, backup, *stops], epochs=1, bus=bus, drain_timeout=0.2, **HOW)
+    with nothing_left(), anyio.fail_after(20):
+        if resumable:
+            with pytest.raises(af.CheckpointError, match=r"drain_timeout=\): Slow \(.*test_backup.py:"):
+                await run
+        else:
+            await run
+    assert saved(seen) == []
+    assert len(only(seen, af.CheckpointFailed)) >= 1
+    assert seen[-1].outcome == ("failed" if resumable else "completed")
+
+
 # --- a resumable stop ------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 
 import asyncfit as af
 from asyncfit import callbacks, layers
+from asyncfit.formats import checkpoint_h5
 from asyncfit.formats.checkpoint_h5 import Writer
 from asyncfit.saving import Checkpoint, Occasion, Wish
 
@@ -378,3 +381,29 @@ async def test_a_trainer_loads_the_state_out_of_a_checkpoint(tmp_path: Path) -> 
     state = again.trainable.state()
     assert state["batches"] == 3
     np.testing.assert_array_equal(state["w"], checkpoint.state["w"])
+
+
+@pytest.mark.parametrize("executor", ["thread", "process"])
+async def test_who_keeps_the_handle_keeps_nothing_of_the_checkpoint(
+    executor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeps, real = Keeps(tmp_path, Wish(every=3)), checkpoint_h5.read
+    await network().fit(X, Y, callbacks=[*all_callbacks(), keeps], epochs=2, **HOW)
+    read: list[weakref.ref[Any]] = []
+
+    def watched(path: Any) -> Any:
+        run, arrays = real(path)
+        read.extend(map(weakref.ref, arrays.values()))
+        return run, arrays
+
+    monkeypatch.setattr(checkpoint_h5, "read", watched)
+    model = network()
+    fit = model.fit(
+        X, Y, callbacks=all_callbacks(), epochs=3, resume=keeps.taken[1][1], executor=executor, **HOW
+    )  # fmt: skip
+    async with fit as run:
+        pass
+    assert run.outcome == "completed"
+    gc.collect()
+    assert len(read) > 3
+    assert not [one for one in read if one() is not None]
