@@ -204,9 +204,8 @@ class BackupAndRestore(ShippedCallback):
             await anyio.lowlevel.checkpoint()  # the last place where it can be cut off
             if not place.dropped:
                 place.writing = True
-                with anyio.CancelScope(
-                    shield=True
-                ):  # a thread cannot be interrupted, and what it has done is to be told
+                # A thread cannot be interrupted, and what it has done is to be told.
+                with anyio.CancelScope(shield=True):
                     await self._save(checkpoint)
         finally:
             self._leave(place)

@@ -672,20 +672,22 @@ async def test_a_stop_while_training_waits(disk: Disk, tmp_path: Path) -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("overflow", ["newest", "wait"])
 async def test_a_cancellation_while_a_slow_disk_writes(overflow: Any, disk: Disk, tmp_path: Path) -> None:
-    backup = BackupAndRestore(tmp_path, 1, overflow=overflow)
+    """What is being written is finished and told of, however long that takes; what waits is cut off."""
+    backup, (bus, seen) = BackupAndRestore(tmp_path, 1, overflow=overflow), watched()
     disk.free.clear()
 
     async def run_it() -> None:
-        async with network().fit(X, Y, callbacks=backup, epochs=10**5, grace=0.1, **HOW) as run:
+        async with network().fit(X, Y, callbacks=backup, epochs=10**5, grace=0.1, bus=bus, **HOW) as run:
             await until(lambda: len(backup._places) >= 2 and backup._places[-1].whole)
             run.cancel("now")
+            await until(lambda: len(backup._places) == 1)
             disk.free.set()
             await anyio.sleep_forever()
 
     with nothing_left(), pytest.raises(af.RunCancelled):
         await run_it()
-    assert files(tmp_path)
-    assert set(files(tmp_path)) <= {file_name(0, step) for step in disk.steps}
+    assert disk.steps == saved(seen) == [1]
+    assert files(tmp_path) == [file_name(0, 1)]
     Directory(str(tmp_path)).open()
 
 
