@@ -19,7 +19,7 @@ from .locks import Lock, sync_directory
 
 __all__ = ["Directory", "File", "file_name"]
 
-_NAME = re.compile(r"checkpoint-([0-9]{4,6})-([0-9]{12,18})\.h5")
+_NAME = re.compile(r"checkpoint-([0-9]{4,9})-([0-9]{12,18})\.h5")
 
 _logger = logging.getLogger("asyncfit")
 

@@ -377,8 +377,8 @@ def _executor(given: str | Executor) -> Executor:
 def _key_of(resumed: Resumed, chosen: int | None) -> tuple[int, int]:
     """Seed and number of the fit as they were, unless another seed was chosen than that."""
     seed, fits, model_seed = (resumed.settings.get(name) for name in ("seed", "fits", "model_seed"))
-    for number in (seed, fits, model_seed):
-        if type(number) is not int or not 0 <= number < 2**64:
+    for number, limit in ((seed, 2**64), (fits, 2**63), (model_seed, 2**64)):
+        if type(number) is not int or not 0 <= number < limit:
             raise BadFile(f"{resumed.path} is damaged: it has no seed")
     if chosen is not None and chosen != seed:
         raise InvalidInput(
@@ -393,12 +393,20 @@ def _check_place(resumed: Resumed, steps: Callable[[int], int], trainable: Any) 
     at = resumed.position
     if at.batch and at.batch >= steps(at.epoch):
         raise BadFile(f"{resumed.path} is damaged: epoch {at.epoch} has no batch {at.batch}")
-    check_state = getattr(trainable, "check_state", None)
-    if check_state is not None:
-        try:
+    check_state, check_weights = (getattr(trainable, name, None) for name in ("check_state", "check_weights"))
+    asked = [update.value for update in (resumed.carried.restore, resumed.carried.fallback) if update is not None]
+    if resumed.change is not None and resumed.change.weights is not None:
+        asked.append(resumed.change.weights)
+    try:
+        if check_state is not None:
+            rate = None if resumed.change is None else resumed.change.rate
+            check_state(resumed.state if rate is None else {**resumed.state, "learning_rate": rate})
             check_state(resumed.state)
-        except InvalidInput as error:
-            raise BadFile(f"{resumed.path} is damaged: {error}") from error
+        if check_weights is not None:
+            for weights in asked:
+                check_weights(weights)
+    except InvalidInput as error:
+        raise BadFile(f"{resumed.path} is damaged: {error}") from error
 
 
 def _resume_path(resume: Any) -> str | None:

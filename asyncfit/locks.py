@@ -284,7 +284,7 @@ def _read(file: int) -> Holder | None:
     pid, host, run, attempt = (found.get(key) for key in ("pid", "host", "run", "attempt"))
     if type(pid) is not int or type(host) is not str or type(run) is not str:
         return None
-    if type(attempt) is not int or not 0 <= attempt < 10**6:
+    if type(attempt) is not int or not 0 <= attempt < 10**9:
         attempt = None
     return Holder(pid=pid, host=host[:_LONGEST], run=run, attempt=attempt)
 

@@ -21,6 +21,9 @@ from .protocol import Change, Position, State, StopAsked, Update
 
 __all__ = ["Arrays", "Found", "Restorer", "Resumed", "Search", "newest", "plain", "unpacked"]
 
+MOST_ATTEMPTS, MOST_STEPS = 10**9 - 1, 10**18
+"""What the names of files have room for."""
+
 _logger = logging.getLogger("asyncfit")
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -75,7 +78,7 @@ def newest(paths: Iterable[str], attempt: int = 0) -> Found | None:
     for path in paths:
         try:
             run, arrays = checkpoint_h5.read(path)
-            begun = _number(run, "attempt")
+            begun = _number(run, "attempt", MOST_ATTEMPTS)
         except FileNotFoundError:  # gone meanwhile
             continue
         except (BadFile, OSError) as error:
@@ -234,9 +237,9 @@ class Resumed:
                 position=Position(
                     epoch=_number(at, "epoch"),
                     batch=_number(at, "batch"),
-                    step=_number(at, "step"),
+                    step=_number(at, "step", MOST_STEPS),
                     sums=_figures(at, "sums"),
-                    counts={name: int(value) for name, value in _figures(at, "counts").items()},
+                    counts=_counts(at),
                     begun=_part(at, "begun", bool),
                     inline_begun=_part(at, "inline_begun", bool),
                 ),
@@ -344,9 +347,9 @@ def _part(of: Mapping[str, Any], name: str, kind: type[T]) -> T:
     return value
 
 
-def _number(of: Mapping[str, Any], name: str) -> int:
+def _number(of: Mapping[str, Any], name: str, limit: int = 2**63) -> int:
     value = _part(of, name, int)
-    if not 0 <= value < 2**63:
+    if not 0 <= value < limit:
         raise BadFile(f"is damaged: its {name} is {value}")
     return value
 
@@ -355,14 +358,25 @@ def _figures(of: Mapping[str, Any], name: str) -> dict[str, float]:
     figures = _part(of, name, dict)
     if not all(type(value) in (int, float) for value in figures.values()):
         raise BadFile(f"is damaged: its {name} are no numbers")
-    return figures
+    try:
+        return {key: float(value) for key, value in figures.items()}
+    except OverflowError:
+        raise BadFile(f"is damaged: its {name} are no numbers of 64 bits") from None
+
+
+def _counts(at: Mapping[str, Any]) -> dict[str, int]:
+    """Of each figure that is summed up: of how many rows."""
+    counts, sums = _part(at, "counts", dict), _part(at, "sums", dict)
+    if counts.keys() != sums.keys() or not all(type(rows) is int and 0 <= rows < 2**53 for rows in counts.values()):
+        raise BadFile("is damaged: its sums and its counts do not belong together")
+    return counts
 
 
 def _change(change: Any, arrays: Mapping[str, Array]) -> Change:
     if not isinstance(change, dict):
         raise BadFile("is damaged: what was decided is no dict")
     rate, weights = change.get("rate"), change.get("weights")
-    if rate is not None and not (type(rate) is float and math.isfinite(rate)):
+    if rate is not None and not (type(rate) is float and math.isfinite(rate) and rate >= 0):
         raise BadFile("is damaged: the learning rate that was decided is no number")
     return Change(None if weights is None else unpacked(weights, arrays), rate)
 

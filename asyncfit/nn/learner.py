@@ -367,6 +367,12 @@ class Learner:
             kind, given = np.asarray(value).dtype.kind, np.asarray(state[name]).dtype.kind
             if kind != given and (kind, given) != ("f", "i"):
                 raise InvalidInput(f"{name!r} of the state is of kind {given!r}, but this model's is of {kind!r}")
+        rate = float(state["learning_rate"])
+        if not 0 <= rate <= float(np.finfo(np.float32).max):
+            raise InvalidInput(f"the learning rate of the state is {rate}; it is finite and at least 0")
+        for name in ("optimizer/iteration", "fits"):
+            if not 0 <= int(state[name]) < 2**63:
+                raise InvalidInput(f"{name!r} of the state is {state[name]}; it counts from 0")
         return mine
 
     def weights_state(self) -> dict[str, Any]:
@@ -377,10 +383,21 @@ class Learner:
 
     def load_weights_state(self, state: Mapping[str, Any]) -> None:
         """Copy weights in; learning rate, iteration and slots stay. `state` may be a whole state or its weights."""
+        for name, array in self.check_weights(state).items():
+            array[...] = state[name]
+
+    def check_weights(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Refuse what `load_weights_state` would; returns the present weights.
+
+        Raises:
+            InvalidInput: names, shapes or kinds are not those of `weights_state()`.
+        """
         mine = self.weights_state()
         self._match(mine, {name: value for name, value in state.items() if name in mine})
-        for name, array in mine.items():
-            array[...] = state[name]
+        for name in mine:
+            if np.asarray(state[name]).dtype.kind not in "fiu":
+                raise InvalidInput(f"{name!r} of the state is of kind {np.asarray(state[name]).dtype.kind!r}")
+        return mine
 
     def _match(self, mine: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         if missing := mine.keys() ^ given.keys():
