@@ -353,7 +353,7 @@ async def test_a_snapshot_that_was_asked_for(tmp_path: Path) -> None:
     async with (
         af.ProcessExecutor(restarts=1) as executor,
         anyio.create_task_group() as group,
-        fit(model, executor, epochs=4) as run,
+        fit(model, executor, epochs=10**6) as run,
     ):
         await until((tmp_path / "batch-4").exists)
         group.start_soon(ask, run)
@@ -361,6 +361,7 @@ async def test_a_snapshot_that_was_asked_for(tmp_path: Path) -> None:
         os.kill((children() - before).pop(), signal.SIGKILL)
         (tmp_path / "wait-batch-4").unlink()
         await until(lambda: given)
+        run.stop()
     assert given[0].step >= 3
     assert given[0].state()["batches"] == given[0].step
 

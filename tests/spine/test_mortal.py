@@ -9,6 +9,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncfit import events as ev
+from asyncfit.executors.journal import Journal
+from asyncfit.protocol import (
+    Change,
+    Confirm,
+    EpochDone,
+    Pause,
+    Position,
+    RateSet,
+    Reached,
+    SetRate,
+    Stop,
+    TakePoint,
+    TakeSnapshot,
+    TrainBegun,
+    Update,
+    WasSnapshot,
+)
 
 from .lockstep import Lockstep, Setup, Toy, ToyData, Trace, frozen
 from .mortal import Mortal
@@ -154,3 +171,38 @@ def test_losses_of_all_kinds_are_tried() -> None:
     whats = "begun", "held", "undone", "changed", "failed", "inside"
     assert kinds >= {(what, yes) for what in whats for yes in (True, False)}
     assert kinds >= {("boundaries", many) for many in (0, 1, 2)}
+
+
+def test_what_was_answered_is_not_asked_again() -> None:
+    def journal() -> Journal:
+        book = Journal(Mortal(Setup(seed=1), random.Random(1), 1, 1).first)
+        book.report(TrainBegun(0, 0.0, {}, False, 0, 0, 0.5, {"w": 0}, None))
+        return book
+
+    rate, state = SetRate(Update("run", 0.25), 1), {"w": 1}
+    ended = EpochDone(0, 0.0, 0, 3, {}, None, True, True, 1, 0.5, 0.5, state, None, None)
+    book = journal()
+    for command in (Pause(True), Pause(True, throttle=True), Pause(False), rate, TakeSnapshot(), TakePoint(), Stop()):
+        book.command(command)
+    assert book.pending() == [Pause(True, throttle=True), rate, TakeSnapshot(), TakePoint(), Stop()]
+    book.report(WasSnapshot(0, 0.0, 1, 0, state))
+    book.report(Reached(0, 0.0, Position(0, 2, 2), state, None))
+    book.report(RateSet(0, 0.0, 2, rate, 0.25, 0.5))
+    assert book.pending() == [Pause(True, throttle=True), Stop()]
+    assert book.again().rates == ((2, 0.25),)
+
+    book = journal()
+    book.command(rate)
+    book.report(ended)
+    assert book.pending() == [rate]
+    book.command(Confirm(1))
+    assert book.pending() == [], "that boundary decided about it"
+
+    book = journal()
+    book.command(Stop())
+    book.report(ended)
+    book.command(Confirm(0, Change(rate=0.125)))
+    assert book.pending() == [], "what it was to stop is undone"
+    again = book.again()
+    assert again.mark is not None
+    assert (again.era, again.ahead, again.mark.change) == (1, 0, Change(rate=0.125))
