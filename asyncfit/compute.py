@@ -299,7 +299,7 @@ class Compute:
         params, step = self.work.params, progress.step
         self._unpublished += snapshot is not None and not held
         decided = start.change if start is not None and held else None
-        kept = self._kept() if self.work.replaceable else None
+        kept = self._kept() if self.work.replaceable or (held and self.interest.saves) else None
         self._report(TrainBegun(0, now, params, held, epoch, step, rate, snapshot, asked, self._from, decided, kept))
         return epoch
 

@@ -443,6 +443,8 @@ class Ledger:
         stopping = self._stopped is not None and report.held
         if kind is EpochEnd:
             self._epoch_ended(report)
+        elif kind is TrainBegin:
+            self._train_began(report)
         if kind is TrainBegin or kind is EpochEnd:
             if stopping or last:
                 self._end()
@@ -478,6 +480,17 @@ class Ledger:
         if report.complete:
             final = self._stopped is not None and self._stopped.resumable
             self._reach(report, Position(report.epoch + 1, 0, report.step), final=final)
+
+    def _train_began(self, report: TrainBegun) -> None:
+        """A stop at this boundary leaves what it found: what this attempt would have begun with."""
+        at, state = report.resumed, self._open_state
+        if at is None and report.next is not None:
+            at = Position(report.next, 0, report.step)
+        if at is None or state is None or not self._is_open:
+            return
+        self._at_end = Point(at, report.time, state, self._change(), report.kept or {}, self._carried(), True)
+        if self._stopped is not None and self._stopped.resumable:
+            self._reached(self._at_end)
 
     def _reach(self, report: EpochDone, position: Position, *, final: bool) -> None:
         """Between the boundary's EpochEnd and what follows it; or where an epoch was cut short, before its EpochEnd."""

@@ -252,6 +252,36 @@ async def test_a_resumable_stop_leaves_a_checkpoint_just_there(at: int, tmp_path
     same(again.state(), first.state())
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+@pytest.mark.parametrize("event", ["TrainBegin", "EpochBegin"])
+async def test_a_resumable_stop_before_the_first_batch(event: str, resumed: bool, tmp_path: Path) -> None:
+    first = network()
+    await first.fit(X, Y, epochs=1, **HOW)
+    undisturbed = await first.fit(X, Y, callbacks=all_callbacks(), epochs=3, **HOW)
+    resume = None
+    if resumed:  # in the middle of an epoch
+        keeps, model = Keeps(tmp_path, Wish(every=7)), network()
+        await model.fit(X, Y, epochs=1, **HOW)
+        await model.fit(X, Y, callbacks=[*all_callbacks(), keeps], epochs=3, **HOW)
+        resume = keeps.taken[0][1].rename(tmp_path / "before.h5")
+
+    async def stop(told: Any) -> None:
+        told.stop("later", resumable=True)
+
+    bus = af.EventBus()
+    bus.subscribe(getattr(af, event), stop, gate=True)
+    keeps, second = Keeps(tmp_path, Wish()), network()
+    await second.fit(X, Y, epochs=1, **HOW)
+    await second.fit(X, Y, callbacks=[*all_callbacks(), keeps], bus=bus, epochs=3, resume=resume, **HOW)
+    ((checkpoint, path),) = keeps.taken
+    assert checkpoint.final
+    assert checkpoint.position.step == (7 if resumed else 0)
+    again = network()  # which knows nothing of the fit before
+    history = await again.fit(X, Y, callbacks=all_callbacks(), epochs=3, resume=path, **HOW)
+    assert history.history == undisturbed.history
+    same(again.state(), first.state())
+
+
 @pytest.mark.parametrize("event", ["EpochBegin", "ValidationBegin", "ValidationEnd", "EpochEnd"])
 async def test_a_resumable_stop_at_an_event_of_the_boundary(event: str, tmp_path: Path) -> None:
     first = network()
