@@ -140,7 +140,8 @@ class Background:
             leaked = AsyncFitError("it awaited a task that was cancelled")
             leaked.__cause__ = error
             error = leaked
-        error.add_note(f"in work that {_name(box)} started with start_soon")
+        if box is not None:
+            error.add_note(f"in work that {box.name} started with start_soon")
         if not isinstance(error, Exception):
             self._crashed(error)
         elif box is None:

@@ -140,7 +140,11 @@ class Callback:
         _check_class(cls)
 
     def state_dict(self) -> Mapping[str, Any]:
-        """What a checkpoint has to keep of it. Override it together with `load_state_dict`."""
+        """What a checkpoint has to keep of it. Override it together with `load_state_dict`.
+
+        Names to arrays, numbers, text and None, or to lists and dicts of numbers and text (tuples come back as lists).
+        It is called on the run's loop, between two events of this callback.
+        """
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

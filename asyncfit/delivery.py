@@ -243,7 +243,7 @@ class Delivery:
 
         def reached(name: str, callback: Callback) -> None:
             try:
-                states[name] = kept_copy(callback.state_dict())
+                states[name] = kept_copy(callback.state_dict(), name)
             except Exception as error:
                 error.add_note(f"in state_dict of {name}, which a checkpoint needs")
                 errors.append(error)

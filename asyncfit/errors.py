@@ -74,8 +74,8 @@ class DirectoryBusy(AsyncFitError, RuntimeError):
             where = f"this process ({pid} on host {host!r})"
         run = f"run {run_id!r}" if run_id else "a run"
         super().__init__(
-            f"{path!r} is in use: {run} of {where} writes its checkpoints there; wait for its end, or give each run "
-            "a directory of its own"
+            f"{path!r} is in use: {run} of {where} writes its checkpoints there; wait for its end, or give each "
+            "BackupAndRestore a directory of its own"
         )
         self.path = path
         self.pid = pid

@@ -444,7 +444,8 @@ class _Stops(_Attached):
 
         In a gate the run ends as if a blocking callback had stopped it here. Elsewhere it is a request from outside:
         it acts at the next place where compute can stop. `resumable=True` means "to be continued": `TrainEnd.resumable`
-        tells, and nothing else differs.
+        tells, and `BackupAndRestore` writes a last checkpoint and keeps its files, which it deletes after a stop for
+        good.
         """
         cast("Event", self)._controlled("stop()").stop(reason, resumable)
 
@@ -562,8 +563,9 @@ class TrainBegin(Event, _HasModel, _Steers):
         params: epochs, initial_epoch, steps (batches an epoch), batch_size, samples, validation_samples, executor,
             lookahead, blas, kernels, threads, state_bytes (size of the state), memory (bytes that the state and the
             run's copies of it may take at most; what you keep, `event.model` in your own hands or in a subscriber's
-            queue, comes on top), trainable (its class's name); of a `Sequential` also metrics: their keys in logs, each
-            with "min", "max" or None for what is better.
+            queue, comes on top), resumed (None, or a dict of where the run goes on: path of the checkpoint, run_id,
+            attempt, epoch, batch, step), trainable (its class's name); of a `Sequential` also metrics: their keys in
+            logs, each with "min", "max" or None for what is better.
     """
 
     params: Mapping[str, Any]
@@ -827,7 +829,11 @@ class CheckpointSaved(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CheckpointFailed(Event):
-    """A file could not be written; what was there before is still there."""
+    """A file could not be written; what was there before is still there.
+
+    Or, right behind the TrainBegin of a resumed run: a newer checkpoint than the one that it goes on with, that of
+    `step`, could not be used; `error` is a `BadFile` then.
+    """
 
     path: str
     error: BaseException | Omitted

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -44,6 +45,8 @@ __all__ = ["Callbacks", "Front", "as_callbacks", "keywords_checked", "run_batche
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_logger = logging.getLogger("asyncfit")
 
 Callbacks = Callback | Iterable[Callback]
 
@@ -214,6 +217,8 @@ class Front:
             check_inlines()  # the bus may have got some more
             subscriptions = subscriptions_of(callbacks)
             savers: list[Any] = [one for one in callbacks if hasattr(one, "accept") and hasattr(one, "when")]
+            if savers:
+                _name_half_a_memory(callbacks)
             if runner.remote:
                 subscriptions = [for_process(one) for one in subscriptions]
             claimed = claim(subscriptions, name)
@@ -267,7 +272,10 @@ class Front:
                 resumed.check(settings)
                 _check_place(resumed, data.train.steps, trainable)
                 self._own_seed, self._fits = resumed.settings["model_seed"], key[1]
-            run._order.settings.update(settings, seed=key[0], fits=key[1], model_seed=self._own_seed)
+                _tell_what_is_not_used(resumed, float(trainable.learning_rate), plan.epochs)
+            run._order.settings.update(
+                settings, rate=float(trainable.learning_rate), seed=key[0], fits=key[1], model_seed=self._own_seed
+            )
             state: object = trainable.state()
             if not isinstance(state, Mapping):
                 raise TypeError(f"state() must return a mapping of names to arrays and numbers, not {state!r}")
@@ -388,6 +396,20 @@ def _key_of(resumed: Resumed, chosen: int | None) -> tuple[int, int]:
     return seed, fits  # type: ignore[return-value]
 
 
+def _tell_what_is_not_used(resumed: Resumed, rate: float, epochs: int) -> None:
+    """Log what is otherwise than in the run before, and has no effect."""
+    before = resumed.settings.get("rate")
+    if isinstance(before, float) and before != rate:
+        _logger.warning(
+            "the learning rate %g is not used (it was %g when the run began): a resumed run goes on with its own; "
+            "run.set_learning_rate(…) sets another", rate, before,
+        )  # fmt: skip
+    if resumed.position.epoch >= epochs and resumed.carried.stop is None:
+        _logger.warning(
+            "%s is of a run with %d epochs done, so none of %d is left", resumed.path, resumed.position.epoch, epochs
+        )
+
+
 def _check_place(resumed: Resumed, steps: Callable[[int], int], trainable: Any) -> None:
     """Refuse a checkpoint that cannot be one of this run, although it says so."""
     at = resumed.position
@@ -407,6 +429,15 @@ def _check_place(resumed: Resumed, steps: Callable[[int], int], trainable: Any) 
                 check_weights(weights)
     except InvalidInput as error:
         raise BadFile(f"{resumed.path} is damaged: {error}") from error
+
+
+def _name_half_a_memory(callbacks: Iterable[Callback]) -> None:
+    for kind in {type(callback) for callback in callbacks}:
+        if kind.state_dict is not Callback.state_dict and kind.load_state_dict is Callback.load_state_dict:
+            _logger.warning(
+                "%s has a state_dict but no load_state_dict: checkpoints keep its state, and nothing takes it up again",
+                kind.__name__,
+            )
 
 
 def _resume_path(resume: Any) -> str | None:

@@ -78,18 +78,18 @@ def newest(paths: Iterable[str], attempt: int = 0) -> Found | None:
     for path in paths:
         try:
             run, arrays = checkpoint_h5.read(path)
-            begun = _number(run, "attempt", MOST_ATTEMPTS)
+            begun = _begun(path, run)
         except FileNotFoundError:  # gone meanwhile
             continue
         except (BadFile, OSError) as error:
-            _logger.warning("%s cannot be used, so the checkpoint before it is looked at: %s", path, error)
+            _logger.warning("%s; the checkpoint before it is looked at", error)
             damaged.append((path, error))
             continue
         return Found(path=path, run=run, arrays=arrays, attempt=max(begun, attempt) + 1, damaged=tuple(damaged))
     if damaged:
-        listed = "; ".join(f"{path}: {error}" for path, error in damaged)
+        listed = "; ".join(str(error) for _, error in damaged)
         raise BadFile(
-            f"no checkpoint there is whole ({listed}). Delete the directory if training is to begin anew"
+            f"there are checkpoints, but none that can be used: {listed}. Delete them if training is to begin anew"
         ) from damaged[0][1]
     return None
 
@@ -121,12 +121,12 @@ class Arrays:
             if not isinstance(name, str):
                 raise InvalidInput(f"{what} has the name {name!r}; names are text")
             if isinstance(value, np.ndarray | np.generic):
-                array = np.asarray(value)
+                array, kind = np.asarray(value), "array" if isinstance(value, np.ndarray) else "scalar"
                 if array.dtype.kind not in "biufc":
                     raise InvalidInput(
                         f"{what}[{name!r}] is an array of {array.dtype}; a checkpoint keeps numbers and text"
                     )
-                entries.append([name, "array", self._put(array, where)])
+                entries.append([name, kind, self._put(array, where)])
             elif type(value) in _KINDS.values():
                 entries.append([name, type(value).__name__, value])
             else:
@@ -152,6 +152,8 @@ def plain(value: Any, what: str) -> Any:
         return [plain(item, what) for item in value]
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return {key: plain(item, what) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        raise InvalidInput(f"{what} has an array in a list or dict; give each array a name of its own")
     raise InvalidInput(
         f"{what} is {type(value).__name__}; a checkpoint keeps arrays, numbers and text, and lists and dicts of "
         "numbers and text"
@@ -167,11 +169,11 @@ def unpacked(entries: Any, arrays: Mapping[str, Array]) -> dict[str, Any]:
         if not (isinstance(entry, list) and len(entry) == 3 and isinstance(entry[0], str)):
             raise BadFile("is damaged: a value has no name")
         name, kind, value = entry
-        if kind == "array":
+        if kind in ("array", "scalar"):
             array = arrays.get(value) if isinstance(value, str) else None
             if array is None:
                 raise BadFile(f"is damaged: the array {name!r} is missing")
-            value = array
+            value = array if kind == "array" or array.ndim else array[()]
         elif kind != "json" and type(value) is not _KINDS.get(str(kind)):
             raise BadFile(f"is damaged: {name!r} is no {kind}")
         values[name] = value
@@ -277,7 +279,7 @@ class Resumed:
         for name in ("blas", "kernels", "threads"):
             if name in params and name in self.machine and str(params[name]) != str(self.machine[name]):
                 _logger.warning(
-                    "run %s was computed with %s %s, and goes on with %s %s: its last bits will differ from those of a "
+                    "run %s was computed with %s %s, and goes on with %s %s: its last bits may differ from those of a "
                     "run that was not interrupted",
                     self.run_id, name, self.machine[name], name, params[name],
                 )  # fmt: skip
@@ -313,6 +315,10 @@ class Search:
         found = [one for restorer in self._restorers if (one := restorer.find(self._run_id)) is not None]
         if not found and self._path is not None:
             found = [_at(self._path)]
+        elif self._path is not None:
+            _logger.warning(
+                "resume=%r is not used, because there is a newer checkpoint of this run: %s", self._path, found[0].path
+            )
         if found:
             known = [Resumed.of(one) for one in found]
             self.resumed = max(known, key=lambda one: (one.attempt, one.position.step))
@@ -325,16 +331,23 @@ class Search:
 
 def _at(path: str) -> Found:
     from .backups import Directory
+    from .formats import checkpoint_h5
 
     if not os.path.isdir(path):
-        if not os.path.exists(path):
-            raise FileNotFoundError(2, "there is no such checkpoint", path)
-        found = newest([path])
+        run, arrays = checkpoint_h5.read(path)
+        found: Found | None = Found(path=path, run=run, arrays=arrays, attempt=_begun(path, run) + 1)
     else:
         found = newest([file.path for file in reversed(Directory(path).listed())])
     if found is None:
         raise FileNotFoundError(2, "there is no checkpoint in this directory", path)
     return found
+
+
+def _begun(path: str, run: Mapping[str, Any]) -> int:
+    try:
+        return _number(run, "attempt", MOST_ATTEMPTS)
+    except BadFile as error:
+        raise BadFile(f"{path} {error}") from error
 
 
 # --- reading with care -----------------------------------------------------------------------------------------------
@@ -416,6 +429,10 @@ def _history(history: dict[str, Any]) -> dict[str, Any]:
 def _differences(name: str, theirs: Any, ours: Any) -> Iterable[str]:
     """In words, and by the place within lists and dicts."""
     if isinstance(theirs, dict) and isinstance(ours, dict):
+        kinds = theirs.get("class_name"), ours.get("class_name")
+        if kinds[0] != kinds[1]:  # all the rest follows from that
+            yield f"{name} was {kinds[0]!r:.60} and is {kinds[1]!r:.60}"
+            return
         for key in [*theirs, *(key for key in ours if key not in theirs)]:
             yield from _differences(f"{name}.{key}", theirs.get(key), ours.get(key))
     elif isinstance(theirs, list) and isinstance(ours, list) and len(theirs) == len(ours):

@@ -239,10 +239,11 @@ class Run:
 
         Args:
             reason: kept in the events and the history.
-            resumable: "to be continued".
+            resumable: "to be continued": `BackupAndRestore` writes a last checkpoint, and keeps its files, which it
+                deletes after a stop for good.
 
         Returns:
-            something to await for the end of the run, if you want to.
+            something to await for the end of the run, if you want to; it raises nothing (`run.wait()` does).
         """
         asked = StopAsked("run", checked_reason(reason), bool(resumable))
         self._ask(lambda: self._ledger.stop(asked))

@@ -12,7 +12,7 @@ import errno
 import functools
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -117,7 +117,7 @@ class Checkpoint:
             "logs": dict(carried.logs),
             "stop": None if carried.stop is None else [carried.stop.who, carried.stop.reason],
             "callbacks": {
-                name: arrays.packed(kept, f"callbacks/{number}", f"state_dict() of {name}")
+                name: arrays.packed(kept, f"callbacks/{number}", f"{name}.state_dict()")
                 for number, (name, kept) in enumerate(self.callbacks.items())
             },
         }
@@ -261,13 +261,24 @@ class Savings:
         await saver.save(checkpoint)
 
 
-def kept_copy(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A callback's state, so that nobody changes it any more; what nobody can write to is taken as it is."""
+def kept_copy(state: Mapping[str, Any], who: str) -> dict[str, Any]:
+    """A callback's state, so that nobody changes it any more; what nobody can write to is taken as it is.
+
+    Raises:
+        TypeError: it is no mapping.
+        InvalidInput: it has something in it that no checkpoint can keep.
+    """
+    given: Any = state
+    if isinstance(given, Coroutine):
+        given.close()
+        raise TypeError(f"{who}.state_dict is `async def`; a checkpoint takes the state at one moment: make it `def`")
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{who}.state_dict must return a mapping of names to values, not {given!r:.80}")
     copied: dict[str, Any] = {}
     for name, value in state.items():
         if isinstance(value, np.ndarray) and value.flags.writeable:
             value = value.copy()
         elif isinstance(value, list | dict | tuple):
-            value = plain(value, f"state_dict()[{name!r}]")
+            value = plain(value, f"{who}.state_dict()[{name!r}]")
         copied[name] = value
     return copied

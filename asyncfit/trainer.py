@@ -78,7 +78,7 @@ class Trainer(Front):
     _seed_given = False  # it is drawn
 
     def _model_settings(self) -> dict[str, Any]:
-        return {"class": type(self.trainable).__qualname__}
+        return {"class": type(self.trainable).__name__}
 
     @property
     def _own_seed(self) -> int:

@@ -46,7 +46,8 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
     async with anyio.create_task_group() as group:
         app.state.run = await training().start(group)
         yield
-        await app.state.run.stop("the service shuts down", resumable=True)  # returns when the checkpoint is on the disk
+        app.state.run.stop("the service shuts down", resumable=True)
+        await app.state.run.wait()  # until the checkpoint is on the disk; an error if it could not be written
 
 
 async def progress(request: Request) -> Response:

@@ -158,6 +158,11 @@ class BackupAndRestore(ShippedCallback):
 
     async def on_train_end(self, event: TrainEnd) -> None:
         over = event.outcome == "completed" or (event.outcome == "stopped" and not event.resumable)
+        if over and self.delete_checkpoint and event.outcome == "stopped":
+            logger.info(
+                "%s: the run was stopped for good, so its checkpoints in %s are deleted; a stop with resumable=True "
+                "keeps them", self.label, self.backup_dir,
+            )  # fmt: skip
         await off_loop(self._close, over and self.delete_checkpoint)
 
     def _close(self, delete: bool) -> None:
@@ -246,11 +251,12 @@ class BackupAndRestore(ShippedCallback):
             return path, 0, error
 
     def _failed(self, error: Exception, path: str, *, final: bool) -> None:
-        if final or self.on_error == "raise":
-            raise error
+        if final or self.on_error == "raise" or not isinstance(error, OSError | DirectoryBusy):
+            raise error  # what is no matter of the disk will be no better next time
         text = f"{type(error).__name__}: {error}"
-        if text != self._failing:  # else it was said before: a full disk stays full for many batches
-            self._failing = text
+        kind = f"{type(error).__name__} {getattr(error, 'errno', '')}"
+        if kind != self._failing:  # else it was said before: a full disk stays full for many batches
+            self._failing = kind
             known = isinstance(error, CheckpointError | DirectoryBusy)
             said = "%s: %s was not written, and training goes on: %s"
             logger.error(said, self.label, path, text, exc_info=None if known else error)

@@ -173,8 +173,8 @@ class FitPlan:
             "steps_per_epoch": self.steps_per_epoch,
             "shuffle": self.shuffle,
             "validation_samples": self.validation_samples,
-            "x": None if rows.x.array is None else list(rows.x.array.shape[1:]),
-            "y": None if rows.y is None or rows.y.array is None else list(rows.y.array.shape[1:]),
+            "shape of a row of x": None if rows.x.array is None else str(rows.x.array.shape[1:]),
+            "shape of a row of y": None if rows.y is None or rows.y.array is None else str(rows.y.array.shape[1:]),
             "sample_weight": rows.sample_weight is not None,
             "class_weight": None if weights is None else {str(key): weights[key] for key in sorted(weights)},
         }

@@ -6,6 +6,7 @@ its checksum.
 
 from __future__ import annotations
 
+import math
 import os
 import zlib
 from typing import Any, BinaryIO
@@ -22,7 +23,7 @@ from .opening import opened
 from .saved_model import Array
 from .skeleton import PAGE
 
-__all__ = ["read", "read_run"]
+__all__ = ["check", "read", "read_run"]
 
 _CHUNK = 16 << 20
 
@@ -49,6 +50,21 @@ def read_run(path: str | os.PathLike[str]) -> dict[str, Any]:
             return _record(file)[0]
         except BadFile as error:
             raise BadFile(f"{os.fspath(path)} {error}") from error.__cause__
+
+
+def check(data: bytes) -> None:
+    """Raise BadFile if this is a checkpoint, and one of its arrays does not match its checksum. Others pass."""
+    if len(data) < PAGE or not Trailer.is_one(data[-PAGE:]):
+        return
+    trailer = Trailer.from_bytes(data[-PAGE:], len(data))
+    text = data[trailer.record : trailer.record + trailer.length]
+    if zlib.crc32(text) != trailer.check:
+        raise BadFile("is damaged: its record does not match its checksum")
+    for entry in checkpoint_record.decoded(text, trailer.record)[1]:
+        count = math.prod(entry.shape)
+        array = np.frombuffer(data, entry.dtype, count, entry.offset) if count else np.empty(0, entry.dtype)
+        if checksum(array) != entry.check:
+            raise BadFile(f"is damaged: the numbers of {entry.name[:200]!r} do not match their checksum")
 
 
 def _record(file: BinaryIO) -> tuple[dict[str, Any], list[Entry]]:

@@ -39,6 +39,11 @@ class Trailer:
         known = _FORMAT.pack(_MAGIC, VERSION, self.record, self.length, self.size, self.check)
         return (known + _CHECK.pack(zlib.crc32(known))).ljust(PAGE, b"\0")
 
+    @staticmethod
+    def is_one(page: bytes) -> bool:
+        """Whether a file that ends with this page is a checkpoint, or was one."""
+        return page.startswith(_MAGIC)
+
     @classmethod
     def from_bytes(cls, page: bytes, size: int) -> Trailer:
         """What the last page of a file of `size` bytes says.

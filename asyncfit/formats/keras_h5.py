@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 
 from asyncfit.checkpoints import Segment
+from asyncfit.errors import BadFile
 
-from . import assembly
+from . import assembly, checkpoint_reader
 from .keras_h5_reader import from_bytes
 from .keras_h5_writer import Description
 from .opening import opened
@@ -27,7 +28,12 @@ def read(path: str | os.PathLike[str]) -> SavedModel:
         FileNotFoundError: there is no such file.
         BadFile: anything else; the message names the file and what is wrong with it.
     """
-    return from_bytes(read_bytes(path), name=os.fspath(path))
+    data = read_bytes(path)
+    try:
+        checkpoint_reader.check(data)
+    except BadFile as error:
+        raise BadFile(f"{os.fspath(path)} {error}") from error.__cause__
+    return from_bytes(data, name=os.fspath(path))
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:

@@ -48,6 +48,7 @@ class Keeps(af.Callback):
     async def save(self, checkpoint: Checkpoint) -> None:
         path = self.folder / f"{len(self.taken)}.h5"
         self.taken.append((checkpoint, path))
+        self.taken.sort(key=lambda one: one[0].position.step)  # trio starts tasks in any order
         await anyio.to_thread.run_sync(checkpoint.write, str(path), self.writer)
 
 
