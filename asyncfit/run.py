@@ -142,6 +142,7 @@ class Run:
 
     def __init__(self, order: Order) -> None:
         resumed = order.resumed
+        self._loaded: list[Callback] = []  # those that were given a state for this run
         self._step_before = 0 if resumed is None else resumed.position.step
         self._attempt = 0 if resumed is None else resumed.attempt
         self.id = order.run_id or (os.urandom(6).hex() if resumed is None else resumed.run_id)
@@ -495,6 +496,7 @@ class Run:
         for subscription in self._order.subscriptions:
             state, callback = states.pop(subscription.name, None), subscription.source
             if state is not None and isinstance(callback, Callback):
+                self._loaded.append(callback)
                 try:
                     callback.load_state_dict(state)
                 except Exception as error:
@@ -855,6 +857,11 @@ class Run:
         ledger = self._ledger
         self._over = True
         self._delivery.close()
+        if not ledger.begun:
+            for callback in self._loaded:  # for this run, and not for the next one
+                forget: Callable[[], None] = getattr(callback, "forget_state", lambda: None)
+                forget()
+        self._loaded.clear()
         self._order.usage._release(self)
         if not ledger.ended:
             reason, error = self._given_up or ("its host ended before it began", None)

@@ -110,6 +110,11 @@ class StatefulCallback(ShippedCallback):
             setattr(self, key, value)
         self._loaded = True
 
+    def forget_state(self) -> None:
+        """What was loaded was for a run that never began: the next one is not to go on with it."""
+        self._loaded = False
+        self.reset()
+
 
 def _of_kind(kind: type, value: Any, what: str) -> Any:
     """A copy of `value`, which is to be of that type; a number of NumPy's is a number."""

@@ -112,3 +112,30 @@ def test_numbers_are_numbers_however_a_file_gives_them_back(value: Any) -> None:
     plateau.load_state_dict({"wait": value, "best": value})
     assert plateau.state_dict() == {"wait": 3, "best": 3.0, "cooldown_counter": 0}
     assert type(plateau.best) is float
+
+
+class Broken(af.Callback):
+    """Has a state that it does not take back."""
+
+    def on_epoch_end(self, event: af.EpochEnd) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"a": 1}
+
+    def load_state_dict(self, state: Any) -> None:
+        raise ValueError("not this")
+
+
+@pytest.mark.anyio
+async def test_what_was_loaded_for_a_run_that_never_began_is_forgotten(tmp_path: Path) -> None:
+    backup = BackupAndRestore(tmp_path, False)
+    stopping = EarlyStopping("loss", patience=9)
+    first = [stopping, Broken(), StopsAfter(2), backup]
+    await af.Trainer(Scripted([1.0])).fit(ROWS, ROWS, epochs=6, callbacks=first, **HOW)
+    stopping = EarlyStopping("loss", patience=9)
+    with pytest.raises(ValueError, match="not this"):
+        await af.Trainer(Scripted([1.0])).fit(ROWS, ROWS, epochs=6, callbacks=[stopping, Broken(), backup], **HOW)
+    assert len(os.listdir(tmp_path)) == 1
+    await af.Trainer(Scripted([5.0])).fit(ROWS, ROWS, epochs=2, callbacks=stopping, **HOW)
+    assert (stopping.best, stopping.best_epoch) == (5.0, 0)
