@@ -1,6 +1,6 @@
 """What checkpoints cost a run: 75 MB of state after every 8 batches, or after each epoch of a second and more.
 
-    python tests/benchmarks/bench_checkpoint.py [rounds] [folder]
+    python tests/benchmarks/bench_checkpoint.py [rounds] [batches between checkpoints] [folder]
 
 Prints how long runs take against the same run without checkpoints: with `BackupAndRestore`, and with the same files
 written inline, by compute itself. They take turns in one process; of each the median of the rounds counts. Beside each
@@ -80,18 +80,18 @@ async def run(x: Any, y: Any, batches: int, epochs: int, *more: af.Callback) -> 
     return marks[-1] - marks[0], lags, len(saved)
 
 
-async def main(rounds: int, folder: Path) -> None:
+async def main(rounds: int, every: int, folder: Path) -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(BATCH * 64, 1024)).astype("float32"), rng.integers(0, 10, BATCH * 64)
 
     def plain() -> list[af.Callback]:
         return []
 
-    def every_8() -> list[af.Callback]:
-        return [callbacks.BackupAndRestore(folder / "backup", save_freq=8)]
+    def often() -> list[af.Callback]:
+        return [callbacks.BackupAndRestore(folder / "backup", save_freq=every)]
 
     def inline() -> list[af.Callback]:
-        return [SavesInline(folder, 8)]
+        return [SavesInline(folder, every)]
 
     def each_epoch() -> list[af.Callback]:
         return [callbacks.BackupAndRestore(folder / "backup")]
@@ -102,7 +102,7 @@ async def main(rounds: int, folder: Path) -> None:
     files: dict[str, int] = {}
     for _ in range(rounds):
         for name, made, batches, epochs in (
-            ("plain", plain, 64, 1), ("every 8 batches", every_8, 64, 1), ("inline", inline, 64, 1),
+            ("plain", plain, 64, 1), (f"every {every} batches", often, 64, 1), ("inline", inline, 64, 1),
             ("plain, epochs", plain, 40, 3), ("each epoch", each_epoch, 40, 3),
         ):  # fmt: skip
             seconds, late, files[name] = await run(x, y, batches, epochs, *made())
@@ -112,17 +112,18 @@ async def main(rounds: int, folder: Path) -> None:
         base = times["plain, epochs" if "epoch" in name else "plain"]
         ratios = [one / other for one, other in zip(values, base, strict=True)]
         p99 = float(np.percentile(lags[name], 99)) * 1000
+        batch = min(values) / (120 if "epoch" in name else 64)
         print(
-            f"{name:16} {statistics.median(values):6.2f} s   x {statistics.median(ratios):.3f} "
-            f"(least against least {min(values) / min(base):.3f})   lag p99 {p99:5.2f} ms   {files[name]} files"
+            f"{name:16} {statistics.median(values):6.2f} s   x {statistics.median(ratios):.3f} (least against least "
+            f"{min(values) / min(base):.3f})   {batch:.3f} s a batch   lag p99 {p99:5.2f} ms   {files[name]} files"
         )
     print(f"state: {sum(v.nbytes for v in model().state().values() if isinstance(v, np.ndarray)) / 1e6:.0f} MB")
 
 
 if __name__ == "__main__":
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    place = Path(tempfile.mkdtemp(dir=sys.argv[2] if len(sys.argv) > 2 else None))
+    place = Path(tempfile.mkdtemp(dir=sys.argv[3] if len(sys.argv) > 3 else None))
     try:
-        asyncio.run(main(count, place))
+        asyncio.run(main(count, int(sys.argv[2]) if len(sys.argv) > 2 else 8, place))
     finally:
         shutil.rmtree(place, ignore_errors=True)
