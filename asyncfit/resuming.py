@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -19,7 +20,7 @@ from .errors import BadFile, InvalidInput
 from .ledger import Carried
 from .protocol import Change, Position, State, StopAsked, Update
 
-__all__ = ["Arrays", "Found", "Restorer", "Resumed", "Search", "newest", "plain", "unpacked"]
+__all__ = ["Arrays", "Found", "Restorer", "Resumed", "Search", "newest", "packed_history", "plain", "unpacked"]
 
 MOST_ATTEMPTS, MOST_STEPS = 10**9 - 1, 10**18
 """What the names of files have room for."""
@@ -248,7 +249,7 @@ class Resumed:
                 state=unpacked(run.get("state"), arrays),
                 change=None if change is None else _change(change, arrays),
                 callbacks={name: unpacked(entries, arrays) for name, entries in callbacks.items()},
-                history=_history(_part(run, "history", dict)),
+                history=_history(_part(run, "history", dict), arrays),
                 settings=_part(run, "settings", dict),
                 machine=_part(run, "machine", dict),
                 damaged=found.damaged,
@@ -412,18 +413,59 @@ def _stop(run: Mapping[str, Any]) -> StopAsked | None:
     raise BadFile("is damaged: its stop is none")
 
 
-def _history(history: dict[str, Any]) -> dict[str, Any]:
-    def numbers(values: Any, kinds: tuple[type, ...]) -> bool:
-        return isinstance(values, list) and all(type(value) in kinds for value in values)
+_VALUES, _EPOCHS = "history/values", "history/epochs"
 
-    series, epochs = _part(history, "history", dict), _part(history, "epochs", dict)
-    if not (
-        numbers(history.get("epoch"), (int,))
-        and all(numbers(values, (int, float)) for values in series.values())
-        and all(numbers(values, (int,)) for values in epochs.values())
+
+def packed_history(history: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Array]]:
+    """What `History.kept` gave as JSON and two arrays: thousands of epochs would make a long text.
+
+    The arrays have room, so that a file of the next epoch has the same layout.
+    """
+    series, epochs = history["history"], history["epochs"]
+    told = {
+        "epoch": len(history["epoch"]),
+        "series": [[name, len(values), len(epochs.get(name, ()))] for name, values in series.items()],
+    }
+    values = [value for part in series.values() for value in part]
+    numbers = [number for part in (history["epoch"], *(epochs.get(name, ()) for name in series)) for number in part]
+    return told, {_VALUES: _roomy(values, np.float64), _EPOCHS: _roomy(numbers, np.int64)}
+
+
+def _roomy(values: list[Any], dtype: Any) -> Array:
+    array: Array = np.zeros(max(64, 1 << len(values).bit_length()), dtype)
+    array[: len(values)] = values
+    return array
+
+
+def _history(told: Mapping[str, Any], arrays: Mapping[str, Array]) -> dict[str, Any]:
+    """What `packed_history` was given."""
+    values, numbers, counts = arrays.get(_VALUES), arrays.get(_EPOCHS), told.get("series")
+    if (
+        values is None
+        or numbers is None
+        or values.shape != (values.size,)
+        or numbers.shape != (numbers.size,)
+        or (values.dtype.str, numbers.dtype.str) != ("<f8", "<i8")
+        or not isinstance(counts, list)
+        or not all(_is_series(entry) for entry in counts)
+        or sum(entry[1] for entry in counts) > values.size
+        or _number(told, "epoch") + sum(entry[2] for entry in counts) > numbers.size
     ):
         raise BadFile("is damaged: its history is no history")
-    return history
+    left, names = iter(values.tolist()), iter(numbers.tolist())
+    epoch = list(islice(names, _number(told, "epoch")))
+    return {
+        "epoch": epoch,
+        "history": {name: list(islice(left, count)) for name, count, _ in counts},
+        "epochs": {name: list(islice(names, count)) for name, _, count in counts},
+    }
+
+
+def _is_series(entry: Any) -> bool:
+    match entry:
+        case [str(), int(values), int(epochs)]:
+            return values >= 0 and epochs >= 0
+    return False
 
 
 def _differences(name: str, theirs: Any, ours: Any) -> Iterable[str]:

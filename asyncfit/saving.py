@@ -23,7 +23,7 @@ from .errors import CheckpointError
 from .events import Event
 from .ledger import Carried, Point
 from .protocol import Change, Interest, Position, State
-from .resuming import Arrays, plain
+from .resuming import Arrays, packed_history, plain
 from .signals import Signal
 from .snapshot import StateReader
 
@@ -109,7 +109,9 @@ class Checkpoint:
             raise self.error
         change, model = self.change, self.model.file_of(self.state, self.change)
         arrays, at, carried = Arrays(), self.position, self.carried
+        history, series = packed_history(self.run["history"])
         run = dict(self.run) | {
+            "history": history,
             "state": arrays.packed(self.state, "state", "state()"),
             "change": None,
             "position": at._asdict() | {"sums": dict(at.sums), "counts": dict(at.counts)},
@@ -130,7 +132,7 @@ class Checkpoint:
         if change is not None:
             weights = change.weights and arrays.packed(change.weights, "change", "set_weights()")
             run["change"] = {"rate": change.rate, "weights": weights}
-        return writer.write(path, Saved(model=model, arrays=arrays.by_name, run=run))
+        return writer.write(path, Saved(model=model, arrays={**arrays.by_name, **series}, run=run))
 
 
 Collected = Callable[[dict[str, Mapping[str, Any]], BaseException | None], None]
