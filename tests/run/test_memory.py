@@ -386,11 +386,14 @@ async def test_nobody_who_is_done_with_an_event_keeps_its_model(executor: Any, p
 def blocks(of: int | str) -> set[str]:
     """The blocks of a pool that a process has mapped, by inode."""
     found = set()
-    with open(f"/proc/{of}/maps") as maps:
-        for line in maps:
-            fields = line.split()
-            if "memfd:asyncfit" in line and fields[1].endswith("s"):  # what is handed over is mapped for one alone
-                found.add(fields[4])
+    try:
+        with open(f"/proc/{of}/maps") as maps:
+            for line in maps:
+                fields = line.split()
+                if "memfd:asyncfit" in line and fields[1].endswith("s"):  # what is handed over is mapped for one alone
+                    found.add(fields[4])
+    except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+        pass
     return found
 
 
@@ -432,8 +435,11 @@ async def test_both_sides_of_a_process_have_no_more_copies_together(load: Load, 
 def children_of(process: str) -> list[str]:
     found: list[str] = []
     for task in os.listdir(f"/proc/{process}/task"):
-        with open(f"/proc/{process}/task/{task}/children") as file:
-            found += file.read().split()
+        try:
+            with open(f"/proc/{process}/task/{task}/children") as file:
+                found += file.read().split()
+        except (FileNotFoundError, ProcessLookupError):  # the thread has ended meanwhile
+            continue
     return found
 
 
