@@ -176,9 +176,10 @@ class _Hold:
     """A report that waits for its decision. `state` is None for a batch: nothing can be put back there.
 
     `inline` is what replayable inline handlers keep, as it was then, and `calls` counts their calls until then.
+    `opened` is these three as they were when the boundary was opened.
     """
 
-    __slots__ = ("at", "begun", "calls", "inline", "next", "state", "step")
+    __slots__ = ("at", "begun", "calls", "inline", "next", "opened", "state", "step")
 
     def __init__(
         self, state: dict[str, Any] | None, step: int, begun: int, next: int | None = None, inline: Any = None
@@ -190,6 +191,7 @@ class _Hold:
         self.begun = begun
         self.calls = 0
         self.next = next
+        self.opened: tuple[dict[str, Any] | None, Any, int] | None = None
 
 
 class _GoTo(Exception):
@@ -330,6 +332,8 @@ class Compute:
             self._load_kept(held)
             self._hold(hold := _Hold(dict(held.state), at.step, at.step - step, held.next, self._inline_state()))
             hold.at = at
+            if held.opened is not None:
+                hold.opened = dict(held.opened), hold.inline, -1  # what changed it was called before
         self.work.trainable.load_state(mark.state)
         self._load_kept(mark)
         progress.epoch, progress.batch, progress.step = mark.epoch, mark.position.batch, step
@@ -637,6 +641,8 @@ class Compute:
                 self._hold(self._boundary)
             self._boundary.state = snapshot  # an inline handler may have changed it since it was opened
             self._boundary.inline = self._inline_state()
+            if self._boundary.opened is None:
+                self._boundary.opened = snapshot, self._boundary.inline, self._boundary.calls
         return snapshot
 
     def _hold(self, hold: _Hold) -> None:
@@ -644,6 +650,13 @@ class Compute:
         self._holds.append(hold)
         self._batch_held += hold.state is None
         self._attention = True
+
+    def _forget_opened(self) -> None:
+        """The oldest boundary that has been changed since it was opened will not be put back to that."""
+        for hold in self._holds:
+            if hold.opened is not None and hold.opened[0] is not hold.state:
+                hold.opened = None
+                return
 
     def _release(self) -> _Hold:
         hold = self._holds.popleft()
@@ -762,8 +775,8 @@ class Compute:
                     if self.work.mirrored:
                         self._report_state()
                     raise _GoTo(hold.next)
-            case End(change, restore):
-                self._end(change, restore)
+            case End():
+                self._end(command)
             case Stop():
                 self._stop = self._attention = True
             case Pause(on, throttle):
@@ -772,8 +785,10 @@ class Compute:
                 else:
                     self._paused = on
                 self._attention = True
-            case Published():
+            case Published(opened):
                 self._unpublished = max(0, self._unpublished - 1)
+                if opened:
+                    self._forget_opened()
             case TakePoint():
                 self._point_wanted = self._saving = True
             case TakeSnapshot():
@@ -810,15 +825,18 @@ class Compute:
             if self.work.inline is not None:
                 self.work.inline.load_state(hold.inline)
 
-    def _end(self, change: Change | None, restore: State | None) -> None:
+    def _end(self, end: End) -> None:
         error: BaseException | None = None
         try:
             if self._holds:
-                self._go_back(self._holds[0])
-            if change is not None:
-                self._apply(change)
-            if restore is not None:
-                self._load_weights(restore)
+                hold = self._holds[0]
+                if end.validating and hold.opened is not None:
+                    hold.state, hold.inline, hold.calls = hold.opened
+                self._go_back(hold)
+            if end.change is not None:
+                self._apply(end.change)
+            if end.restore is not None:
+                self._load_weights(end.restore)
             state = self._snapshot() if self.interest.snapshot_end or self.work.mirrored else None
         except Exception as raised:
             error, state = raised, None

@@ -232,7 +232,10 @@ class Front:
                     await anyio.to_thread.run_sync(search.look)
                 run = Run(ordered(subscriptions, savers))
             except BaseException:
-                free()
+                if search:
+                    with anyio.CancelScope(shield=True):  # it touches files: off the loop
+                        await anyio.to_thread.run_sync(search.release)
+                claimed()
                 raise
             self._free = free
             self.history = run.history

@@ -166,6 +166,7 @@ class Ledger:
         self._pumping = False
 
         self._is_open = False  # a boundary is
+        self._validating = False  # it has come as far as ValidationBegin
         self._open: Any = None  # the snapshot that its events carry
         self._open_state: State | None = None
         self._bound = Decision()  # what its gates have asked for so far
@@ -266,6 +267,7 @@ class Ledger:
         elif kind is ValidationBegun:
             self._rate = report.rate_now
             self._open_boundary(report, report.epoch)
+            self._validating = True
             self._todo.append(ValidationBegin)
         elif kind is TrainBegun:
             self._rate = report.rate
@@ -294,12 +296,13 @@ class Ledger:
             self._finish("failed", report.error)
 
     def _open_boundary(self, report: Any, epoch: int) -> None:
-        self.step, self.epoch = report.step, epoch
+        self.step, self.epoch, self._validating = report.step, epoch, False
         if not self._is_open:
             self._open = self._open_state = None
             if not report.held:
                 self.newest = None
-        unheld = report.snapshot is not None and (self._is_open or not report.held)
+        again = report.snapshot is not None and self._is_open  # inline handlers have changed it since ValidationBegin
+        unheld = again or (report.snapshot is not None and not report.held)
         if report.snapshot is not None:
             self._open, self._open_state = self._view(report.snapshot, report.step, epoch), report.snapshot
         if report.held and not self._is_open:
@@ -307,7 +310,7 @@ class Ledger:
             self._reply(self._open)
             self._bound.rate, self._wish_rate = self._wish_rate, None
         if unheld:
-            self._send(Published())
+            self._send(Published(again))
 
     # --- events ---
 
@@ -562,7 +565,7 @@ class Ledger:
         self._is_open = False
         self._turn_deaf()
         self._end_sent = True
-        self._send(End())
+        self._send(End(validating=self._validating))
 
     def _turn_deaf(self) -> None:
         self._deaf = True

@@ -354,10 +354,15 @@ class Confirm(NamedTuple):
 
 
 class End(NamedTuple):
-    """Go back to the oldest hold, if there is one, apply the change, restore, answer `Ended`."""
+    """Go back to the oldest hold, if there is one, apply the change, restore, answer `Ended`.
+
+    `validating`: the newest event of that hold was its ValidationBegin, so that what inline handlers changed after it
+    is undone as well.
+    """
 
     change: Change | None = None
     restore: State | None = None
+    validating: bool = False
 
 
 class Stop(NamedTuple):
@@ -381,7 +386,11 @@ class Published(NamedTuple):
     The ledger says so for each report that is not held and brings a state, but for the answers `WasSnapshot` and
     `Ended`, and for each held `EpochDone` whose state takes the place of that of its `ValidationBegun`. Whoever keeps
     such a report from the ledger has to say it instead. A rollback publishes all.
+
+    `opened`: it is the latter, so that nobody will go back to the state at that ValidationBegin.
     """
+
+    opened: bool = False
 
 
 class TakePoint(NamedTuple):

@@ -95,6 +95,7 @@ class Mark:
         names: of the callbacks whose inline handlers are still called.
         inside: amid an epoch, whose EpochBegin handlers have been called; `asked` is what they asked for.
         decided: what a checkpoint says was decided here, though it is this boundary's gates that let it be done.
+        opened: the model at the boundary's ValidationBegin, if inline handlers have changed it since.
     """
 
     next: int | None
@@ -107,6 +108,7 @@ class Mark:
     inside: bool = False
     asked: Decision | None = None
     decided: Change | None = None
+    opened: State | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

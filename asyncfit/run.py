@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
 import threading
 import time
 import types
@@ -100,7 +99,7 @@ class Order:
     """Called, and awaited if they return something to await, before `TrainBegin`: news of the model."""
     settled: Callable[[History], None] = lambda history: None
     lookahead: int = 1
-    run_id: str | None = None
+    run_id: str
     drain_timeout: float = 10.0
     grace: float = 5.0
     as_stored: Callable[[float], float] = float
@@ -145,7 +144,7 @@ class Run:
         self._loaded: list[Callback] = []  # those that were given a state for this run
         self._step_before = 0 if resumed is None else resumed.position.step
         self._attempt = 0 if resumed is None else resumed.attempt
-        self.id = order.run_id or (os.urandom(6).hex() if resumed is None else resumed.run_id)
+        self.id = order.run_id
         order.usage._claim(self)
         self._thread = threading.get_ident()
         self.history = History(self.id)

@@ -167,6 +167,8 @@ class Journal:
         if state is None:
             return
         mark = self._boundary(report, report.next, state)
+        if self._opened is not None and self._opened.state is not state:
+            mark = dataclasses.replace(mark, opened=self._opened.state)
         if report.held:
             self._holds.append(mark)
         else:
@@ -203,8 +205,10 @@ class Journal:
         match command:
             case Confirm():
                 self._confirm(command)
-            case Published():
+            case Published(opened):
                 self._unpublished = max(0, self._unpublished - 1)
+                if opened:
+                    self._forget_opened()
             case Pause(on, throttle):
                 self._paused[throttle] = on
             case SetRate():
@@ -237,6 +241,12 @@ class Journal:
         self._holds.clear()
         self._reach(dataclasses.replace(mark, change=command.change, names=self._names()))
 
+    def _forget_opened(self) -> None:
+        for place, mark in enumerate(self._holds):
+            if mark.opened is not None:
+                self._holds[place] = dataclasses.replace(mark, opened=None)
+                return
+
     def forget(self) -> None:
         """The run is over: keep no state any longer."""
         self.confirmed, self._mark, self._opened, self._end = (None, 0, 0), None, None, None
@@ -249,7 +259,8 @@ class Journal:
         mark = self._mark
         oldest = self._holds[0] if self._holds else self._opened
         if self._end is not None and oldest is not None:  # all that is behind it is undone
-            mark = dataclasses.replace(oldest, next=None)
+            state = oldest.opened if self._end.validating and oldest.opened is not None else oldest.state
+            mark = dataclasses.replace(oldest, next=None, state=state, opened=None)
             return Again(mark=mark, holds=(mark,), era=self._era)
         step = max(self._step, self._until[0] if self._failed is None else self._failed)
         known = max(self._told[0], (step - 1, At.BATCH_BEGIN), self._until if self._failed is None else NEVER)

@@ -125,6 +125,17 @@ def test_inline_handlers_decide_the_same_again(
         assert run.told == undisturbed.told
 
 
+@given(setups(), schedules, st.integers(2, 6))
+@settings(max_examples=300, deadline=None)
+def test_inline_handlers_beside_gates_fit_every_schedule(
+    setup: Setup, schedule: tuple[int, int, int], busy: int
+) -> None:
+    run, other = (mortal(setup, how, 0.0, inline=busy) for how in (schedule, (schedule[0] + 1, 0, 1)))
+    trace, expected = run.run(), other.run()
+    assert trace.events == expected.events
+    assert trace.final == expected.final
+
+
 @given(setups(), schedules, LOSSES)
 @settings(max_examples=300, deadline=None)
 def test_rates_from_outside_are_set_once(setup: Setup, schedule: tuple[int, int, int], losses: float) -> None:

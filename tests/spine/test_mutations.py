@@ -56,20 +56,23 @@ MUTATIONS = [
         LEDGER,
         [
             ("        self._bound = Decision()\n        self._is_open = False\n", "        self._is_open = False\n"),
-            ("        self._send(End())", "        self._send(End(self._change()))"),
+            ("        self._send(End(validating=self._validating))", "        self._send(End(self._change()))"),
         ],
         id="decisions-applied-on-failure",
     ),
     pytest.param(
         COMPUTE,
-        [("            if self._holds:\n                self._go_back(self._holds[0])\n", "")],
+        [("                self._go_back(hold)\n            if end", "            if end")],
         id="end-does-not-put-back",
     ),
     pytest.param(
         LEDGER,
         [
             ("        self._restore = None\n        self._bound = Decision()", "        self._bound = Decision()"),
-            ("        self._send(End())", "        self._send(End(None, self._restore and self._restore.value))"),
+            (
+                "        self._send(End(validating=self._validating))",
+                "        self._send(End(None, self._restore and self._restore.value))",
+            ),
         ],
         id="restore-on-cancel",
     ),
@@ -97,7 +100,7 @@ MUTATIONS = [
     ),
     pytest.param(
         LEDGER,
-        [("        if unheld:\n            self._send(Published())\n", "")],
+        [("        if unheld:\n            self._send(Published(again))\n", "")],
         id="copies-of-boundaries-never-published",
     ),
     pytest.param(
