@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import mmap
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +22,7 @@ from asyncfit.pool import Pool, SharedState
 from asyncfit.testing import LoopbackExecutor
 
 from .helpers import Large, fit, until
+from .test_process import children
 
 pytestmark = pytest.mark.anyio
 
@@ -405,7 +405,7 @@ async def test_both_sides_of_a_process_have_no_more_copies_together(load: Load, 
 
     def look(event: af.EpochEnd) -> None:
         ours = blocks("self")
-        theirs = [blocks(child) for child in children_of("self")]
+        theirs = [blocks(str(child)) for child in children()]
         most.append(len(set().union(ours, *theirs)))
 
     bus = af.EventBus()
@@ -430,17 +430,6 @@ async def test_both_sides_of_a_process_have_no_more_copies_together(load: Load, 
     assert len(most) == 15
     kept = 2 * bool(load.batches)  # one waits for its handler, which has another one in its hands
     assert 1 <= max(most) <= load.lookahead + 5 + kept
-
-
-def children_of(process: str) -> list[str]:
-    found: list[str] = []
-    for task in os.listdir(f"/proc/{process}/task"):
-        try:
-            with open(f"/proc/{process}/task/{task}/children") as file:
-                found += file.read().split()
-        except (FileNotFoundError, ProcessLookupError):  # the thread has ended meanwhile
-            continue
-    return found
 
 
 @EXECUTORS

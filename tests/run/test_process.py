@@ -30,14 +30,20 @@ from .test_bits import Case, made, trained
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
 
-def children() -> set[int]:
-    """Processes of ours that live, or that nobody has waited for."""
-    found = set()
-    for task in Path("/proc/self/task").iterdir():
-        try:
-            found |= {int(pid) for pid in (task / "children").read_text().split()}
-        except OSError:  # that thread has ended
-            pass
+def children(parent: int | None = None) -> set[int]:
+    """Processes of ours that live, or that nobody has waited for.
+
+    Asked of each process: `/proc/*/task/*/children` misses some when a thread ends meanwhile.
+    """
+    found, parent = set(), parent or os.getpid()
+    for process in Path("/proc").iterdir():
+        if process.name.isdecimal():
+            try:
+                fields = (process / "stat").read_text().rpartition(")")[2].split()
+            except OSError:  # it has ended
+                continue
+            if int(fields[1]) == parent:
+                found.add(int(process.name))
     return found
 
 
