@@ -768,6 +768,7 @@ async def test_a_snapshots_passes_are_cancelled_within_a_batch(
 INTERRUPTED = """
     import signal, sys, numpy as np, asyncfit as af
     from asyncfit.layers import Dense
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin without
     model = af.Sequential([Dense(3, input_shape=(4,))])
 
     class Presses(af.Callback):

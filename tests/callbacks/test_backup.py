@@ -29,7 +29,7 @@ from asyncfit.resuming import Resumed, newest
 from asyncfit.saving import Checkpoint, Occasion
 from tests.run.helpers import Linear, nothing_left, until
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.in_turn, pytest.mark.timeout(120)]
 
 ROOT = Path(__file__).parent.parent.parent
 RNG = np.random.default_rng(3)

@@ -19,7 +19,7 @@ from asyncfit.formats import checkpoint_h5
 
 from .helpers import nothing_left
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.anyio, pytest.mark.in_turn, pytest.mark.timeout(60)]
 
 X, Y = np.ones((20, 3), "float32"), np.ones((20, 1), "float32")
 NAN, INF = float("nan"), float("inf")

@@ -24,7 +24,7 @@ from asyncfit.testing import LoopbackExecutor
 from .helpers import Large, fit, until
 from .test_process import children
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.in_turn]
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from .test_process import children, fit, listening, no_process_left
 
 KILLS = int(os.environ.get("ASYNCFIT_KILLS", "3"))
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60 + 10 * KILLS)]
+pytestmark = [pytest.mark.anyio, pytest.mark.in_turn, pytest.mark.timeout(60 + 10 * KILLS)]
 
 
 class Gate(af.Callback):

@@ -33,7 +33,7 @@ from .test_resuming import Y as TARGETS
 TIMES = max(1, KILLS // 5)
 """Each of these runs loses five workers."""
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120 + 30 * KILLS)]
+pytestmark = [pytest.mark.anyio, pytest.mark.in_turn, pytest.mark.timeout(120 + 30 * KILLS)]
 
 
 class Seen:
