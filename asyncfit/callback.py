@@ -144,6 +144,10 @@ class Callback:
 
         Names to arrays, numbers, text and None, or to lists and dicts of numbers and text (tuples come back as lists).
         It is called on the run's loop, between two events of this callback.
+
+        If it speaks of files that this callback is still writing, give it an `async def settled(self)` as well: the
+        checkpoint is written when that has returned, so that no crash leaves one that knows of files which are not
+        there.
         """
         return {}
 

@@ -7,11 +7,12 @@ it happens on the run's loop, but for `Inline`, which compute calls in its own t
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 import math
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import anyio
@@ -256,6 +257,11 @@ class Delivery:
         if not asked:
             finish()
         return lambda: [f"{name} ({box.where() or 'it is behind with its events'})" for name, box in left.items()]
+
+    def settling(self) -> list[Callable[[], Awaitable[None]]]:
+        """What waits for the files that callbacks are writing."""
+        found = (getattr(subscription.source, "settled", None) for subscription in self._order)
+        return [settled for settled in found if inspect.iscoroutinefunction(settled)]
 
     # --- what the ledger wants ---------------------------------------------------------------------------------------
 

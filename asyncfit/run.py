@@ -208,6 +208,7 @@ class Run:
         self._savings = self._delivery.savings = Savings(
             order.savers,
             collect=self._delivery.collect,
+            settling=self._delivery.settling,
             start=lambda function, args: self._background.start(function, args, None, True),
             publish=self._publish_fact,
             throttle=self._throttle,

@@ -4,6 +4,9 @@ A *saver* is a callback with three more members. Compute brings the state at the
 ledger says when such a place is reached in the stream of events. There a marker is put behind all that each callback
 has been told, and when all have come to it, their states and the model's are one checkpoint. Then the saver's `save`
 runs as work of the run, whose end waits for it.
+
+A callback whose state speaks of files that may be on their way has `async def settled(self)`: the checkpoint is written
+when it returns, so that nobody goes on from a checkpoint that knows of files which a crash has prevented.
 """
 
 from __future__ import annotations
@@ -146,6 +149,7 @@ class Savings:
         savers: they.
         collect: gets the states of callbacks, as of now; those with inline handlers are known. It gives back what
             tells who has not answered.
+        settling: the `settled` of all callbacks that have one.
         start: starts work of the run.
         publish: publishes an event in the run.
         throttle: lets compute wait, or go on.
@@ -160,6 +164,7 @@ class Savings:
         savers: Sequence[Saver],
         *,
         collect: Collect,
+        settling: Callable[[], Sequence[Callable[[], Awaitable[None]]]],
         start: Callable[[Callable[..., Awaitable[object]], tuple[Any, ...]], None],
         publish: Callable[[Event], None],
         throttle: Callable[[object, bool], None],
@@ -169,7 +174,7 @@ class Savings:
         attempt: int = 0,
     ) -> None:
         self._savers = [(saver, saver.when()) for saver in savers]
-        self._collect, self._start, self._publish = collect, start, publish
+        self._collect, self._settling, self._start, self._publish = collect, settling, start, publish
         self._throttle, self._take_point, self._describe, self._model = throttle, take_point, describe, model
         self._since: dict[Saver, float] = {}
         self._asked = -math.inf
@@ -252,6 +257,8 @@ class Savings:
             self._incomplete.add(scope)
             try:
                 await whole.wait()
+                for settled in self._settling():
+                    await settled()
             finally:
                 self._incomplete.discard(scope)
         if not whole.is_set():

@@ -159,6 +159,10 @@ class ModelCheckpoint(MonitoringCallback):
         self.say("%s: the model goes to %s", at, path)
         await self._writes.put(write)
 
+    async def settled(self) -> None:
+        """A checkpoint of the run is to be written that says of these files that they are there: let them be."""
+        await self._writes.settled()
+
     def _path(self, event: EpochEnd | BatchEnd, numbers: Mapping[str, int]) -> str:
         fields: dict[str, Any] = {"epoch": event.epoch + 1, **numbers, **event.logs}
         try:

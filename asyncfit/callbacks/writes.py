@@ -76,11 +76,20 @@ class Writes:
         self._running: Write | None = None
         self._waiting: Write | None = None
         self._room: anyio.Event | None = None
+        self._ended: anyio.Event | None = None
 
     @property
     def busy(self) -> bool:
         """Whether something is being written, or waits to be."""
         return self._running is not None
+
+    async def settled(self) -> None:
+        """Wait until no write is on its way that was when this was called."""
+        asked = {self._running, self._waiting} - {None}
+        while asked & {self._running, self._waiting}:
+            if self._ended is None:
+                self._ended = anyio.Event()
+            await self._ended.wait()
 
     async def put(self, write: Write) -> None:
         """Write it soon. Waits while another file waits already; one for the same file gives way to this newer one."""
@@ -112,6 +121,9 @@ class Writes:
             waiting, self._waiting = self._waiting, None
             if self._room is not None:
                 self._room.set()
+            if self._ended is not None:
+                self._ended.set()
+                self._ended = None
             if waiting is not None:
                 self._start(waiting)
 

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import anyio
 import numpy as np
 import pytest
 
@@ -61,10 +62,36 @@ async def test_the_newest_wish_for_the_end_stays_the_newest(tmp_path: Path) -> N
 
 
 @pytest.mark.anyio
+async def test_a_checkpoint_waits_for_the_files_that_its_states_speak_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in between, the run that goes on would believe that the best model is in its file."""
+    go, made = threading.Event(), writes._make_folder
+
+    def waits(path: str) -> None:
+        assert go.wait(20)
+        made(path)
+
+    monkeypatch.setattr(writes, "_make_folder", waits)
+    bus, saved, backup = af.EventBus(), list[str](), tmp_path / "backup"
+    bus.subscribe(af.CheckpointSaved, lambda event: saved.append(Path(event.path).name), name="saved")
+    mine = [ModelCheckpoint(tmp_path / "best.h5", "loss", save_best_only=True), BackupAndRestore(backup)]
+    model = Scripted([1.0, 2.0])
+    with anyio.fail_after(20):
+        async with af.Trainer(model).fit(ROWS, ROWS, epochs=2, callbacks=mine, bus=bus, **HOW) as run:
+            await run._compute_over.wait()
+            assert not saved
+            assert not [name for name in os.listdir(backup) if name.endswith(".h5")]
+            go.set()
+    assert saved[0] == "best.h5"
+    assert len(saved) > 1
+
+
+@pytest.mark.anyio
 async def test_files_that_were_being_written_are_deleted_in_their_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The checkpoint of the run is written while ModelCheckpoint's file is not."""
+    """The run's last checkpoint waits for ModelCheckpoint's file no longer than the end of the run takes."""
     go, made = threading.Event(), writes._make_folder
 
     def waits(path: str) -> None:
@@ -77,7 +104,7 @@ async def test_files_that_were_being_written_are_deleted_in_their_turn(
         bus.subscribe(af.CheckpointSaved, lambda event: go.set(), name="goes on")
         mine = [ModelCheckpoint(tmp_path / "{epoch}.h5", keep_last=1), BackupAndRestore(tmp_path / "backup", False)]
         model = Scripted([1.0])
-        await af.Trainer(model).fit(ROWS, ROWS, epochs=4, callbacks=[*mine, *more], bus=bus, **HOW)
+        await af.Trainer(model).fit(ROWS, ROWS, epochs=4, callbacks=[*mine, *more], bus=bus, drain_timeout=0.1, **HOW)
     assert os.listdir(tmp_path) == ["4.h5"]
 
 
