@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,15 @@ from asyncfit.callbacks import (
     JSONLinesLogger,
     ModelCheckpoint,
     ReduceLROnPlateau,
+    StopOnSignal,
     SwapEMAWeights,
+    TimeLimit,
     writes,
 )
 from asyncfit.testing import Scripted
+
+from .test_backup import HOW as FITS
+from .test_backup import X, Y, deciders, network, same
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -166,3 +172,44 @@ async def test_what_was_loaded_for_a_run_that_never_began_is_forgotten(tmp_path:
     assert len(os.listdir(tmp_path)) == 1
     await af.Trainer(Scripted([5.0])).fit(ROWS, ROWS, epochs=2, callbacks=stopping, **HOW)
     assert (stopping.best, stopping.best_epoch) == (5.0, 0)
+
+
+class Clock(TimeLimit):
+    """Tells when its time is up."""
+
+    async def _expire(self, event: af.TrainBegin) -> None:
+        await super()._expire(event)
+        self.over.set()
+
+    def on_train_begin(self, event: af.TrainBegin) -> None:
+        self.over = anyio.Event()
+        super().on_train_begin(event)
+
+
+class Cuts(af.Callback):
+    """In the middle of an epoch the process gets a signal, or the time is up."""
+
+    gates = "batch"
+
+    def __init__(self, clock: Clock | None) -> None:
+        self.clock = clock
+
+    async def on_batch_end(self, event: af.BatchEnd) -> None:
+        if event.step == 6 and self.clock is None:
+            signal.raise_signal(signal.SIGTERM)
+        if event.step == 6 and self.clock is not None:
+            await self.clock.over.wait()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("who", ["signal", "time"])
+async def test_stopped_by_a_signal_or_by_the_clock_it_goes_on(who: str, tmp_path: Path) -> None:
+    whole, cut, model = network(), network(), network()
+    await whole.fit(X, Y, epochs=4, callbacks=deciders(), **FITS)
+    clock = Clock(0.01) if who == "time" else None
+    stops = [clock or StopOnSignal(), Cuts(clock), BackupAndRestore(tmp_path)]
+    first = await cut.fit(X, Y, epochs=4, callbacks=[*deciders(), *stops], **FITS)
+    assert (first.outcome, len(first.epoch)) == ("stopped", 1)
+    history = await model.fit(X, Y, epochs=4, callbacks=[*deciders(), BackupAndRestore(tmp_path)], **FITS)
+    assert (history.outcome, len(history.epoch)) == ("completed", 4)
+    same(model, whole)
