@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from . import losses as losses
     from . import metrics as metrics
     from . import optimizers as optimizers
+    from . import regularizers as regularizers
     from . import testing as testing
     from .executors.process import ProcessExecutor as ProcessExecutor
 else:
@@ -77,7 +78,9 @@ else:
         import importlib
         import sys
 
-        doors = ("activations", "callbacks", "initializers", "layers", "losses", "metrics", "optimizers", "testing")
+        doors = """
+            activations callbacks initializers layers losses metrics optimizers regularizers testing
+        """.split()
         if name in doors:
             return importlib.import_module(f"{__name__}.{name}")
         if name == "ProcessExecutor":

@@ -25,6 +25,7 @@ from .metrics import Metric, MetricLike
 from .network import Network, Slot
 from .optimizers import Optimizer, OptimizerLike
 from .outcome import Outcome
+from .penalties import Penalty, charged
 from .plan import Plan
 from .prediction import predict
 from .streams import Dice
@@ -75,7 +76,7 @@ class Learner:
         dtype = self.network.dtype
         self._dice = Dice()
         self._sought = False
-        self._train_work, self._test_work = Workspace(dtype), Workspace(dtype)
+        self._train_work, self._test_work, self._penalty_work = Workspace(dtype), Workspace(dtype), Workspace(dtype)
         self._train_runs: dict[Any, Run] = {}
         self._test_runs: dict[Any, Run] = {}
         self._params: Array = np.empty(0, dtype)
@@ -228,8 +229,12 @@ class Learner:
         return x, y, w, run
 
     def _train_run(self, x_shape: Shape, y_shape: Shape, weighted: bool) -> Run:
-        plan = self.network.plan(x_shape[0], self._train_work, grads=self._grads, dice=self._dice)
+        penalties: list[Penalty] = []
+        plan = self.network.plan(x_shape[0], self._train_work, grads=self._grads, dice=self._dice, penalties=penalties)
         forth, value, back, outcome, metrics = self._parts(plan, y_shape, weighted, train=True)
+        of_weights = self._weight_penalties(self._grads)
+        penalties += of_weights
+        back = [*back, *of_weights]
         work, key, x_in = plan.workspace, plan.key, plan.x
         y_in, w_in = outcome.target_views, outcome.weight_views
         target = y_in[0]
@@ -262,11 +267,15 @@ class Learner:
                 self._sought = False
             return logs
 
-        return run
+        return charged(run, penalties)
 
     def _test_run(self, x_shape: Shape, y_shape: Shape, weighted: bool) -> Run:
-        plan = self.network.plan(x_shape[0], self._test_work)
+        penalties: list[Penalty] = []
+        plan = self.network.plan(x_shape[0], self._test_work, penalties=penalties)
         forward, value, _, outcome, metrics = self._parts(plan, y_shape, weighted, train=False)
+        of_weights = self._weight_penalties(None)
+        penalties += of_weights
+        forward = [*forward, *of_weights]
         work, key, x_in = plan.workspace, plan.key, plan.x
         y_in, w_in = outcome.target_views, outcome.weight_views
 
@@ -285,13 +294,24 @@ class Learner:
                 logs[name] = metric()
             return logs
 
-        return run
+        return charged(run, penalties)
+
+    def _weight_penalties(self, grads: Array | None) -> list[Penalty]:
+        """Those of the weights that are trained; their gradients are added to `grads`."""
+        found = []
+        for slot in self.network.slots:
+            if slot.trainable and slot.regularizer is not None:
+                self._penalty_work.restart()  # one after the other: all take the same scratch memory
+                slope = None if grads is None else slot.view(grads)
+                weight = slot.view(self.network.params)
+                found.append(Penalty(slot.regularizer, weight, slope, 1.0, self._penalty_work))
+        return found
 
     def _parts(
         self, plan: Plan, y_shape: Shape, weighted: bool, *, train: bool
     ) -> tuple[list[Call], Callable[[], float], list[Call], Outcome, list[tuple[str, Callable[[], float]]]]:
         """What one batch runs, with the last activation computed by the loss where it can."""
-        fused = self.loss.fuses is not None and self.loss.fuses == plan.activation.name
+        fused = self.loss.fuses is not None and self.loss.fuses == plan.activation.name and not plan.whole_head
         outcome = Outcome(
             work=plan.workspace, y=plan.y, logits=plan.z if fused else None, dy=plan.dy if train else None,
             target_shape=y_shape, weighted=weighted,

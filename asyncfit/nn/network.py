@@ -21,7 +21,9 @@ from asyncfit.names import snake
 from . import configs
 from .arrays import Array, DType, Shape
 from .layers import InputLayer, Layer
+from .penalties import Penalty
 from .plan import Plan
+from .regularizers import Regularizer
 from .streams import Dice, checked_seed, initial_stream
 from .summary import summary_lines
 from .workspace import Workspace
@@ -31,13 +33,14 @@ __all__ = ["Network", "Slot"]
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Where a weight lies: `offset` counts elements in `params` (trained) or `fixed`."""
+    """Where a weight lies: `offset` counts elements in `params` (trained) or `fixed`; and what holds for it."""
 
     layer: str
     name: str
     shape: Shape
     trainable: bool
     offset: int
+    regularizer: Regularizer | None = None
 
     @property
     def size(self) -> int:
@@ -180,11 +183,15 @@ class Network:
             output = layer.output_shape_for(shape)
             for number, spec in enumerate(layer.weight_specs(shape)):
                 trainable = spec.trainable and layer.trainable
-                slot = Slot(layer.name, spec.name, tuple(spec.shape), trainable, offsets[trainable])
+                slot = Slot(layer.name, spec.name, tuple(spec.shape), trainable, offsets[trainable], spec.regularizer)
+                if spec.regularizer is not None:
+                    spec.regularizer.check(f"the weight {slot.path}", slot.shape)
                 offsets[trainable] += slot.size
                 slots.append(slot)
                 fill, size = spec.initializer.fill, slot.shape
                 fresh.append(lambda f=fill, s=size, i=index, n=number: f(s, initial_stream(self.seed, i, n)))  # type: ignore[misc]
+            if layer.activity_regularizer is not None:
+                layer.activity_regularizer.check(f"the output of {layer.name!r}", (1, *output))
             shapes.append((shape, output))
             shape = output
         old = {s.path: s.view(self.params if s.trainable else self.fixed) for s in self.slots}
@@ -279,8 +286,12 @@ class Network:
         fixed: Array | None = None,
         grads: Array | None = None,
         dice: Dice | None = None,
+        penalties: list[Penalty] | None = None,
     ) -> Plan:
-        """The calls for `rows` samples, on the live weights or on other flat arrays; with `grads`, for training."""
+        """The calls for `rows` samples, on the live weights or on other flat arrays; with `grads`, for training.
+
+        What layers' outputs cost by their activity regularizers is appended to `penalties`, unless that is None.
+        """
         self.require_built("plan")
         params, fixed = self.params if params is None else params, self.fixed if fixed is None else fixed
         return Plan(
@@ -290,6 +301,7 @@ class Network:
             dice or Dice(),
             lambda layer: self.arrays_of(layer, params, fixed),
             None if grads is None else lambda layer: self.arrays_of(layer, grads, None),
+            penalties,
         )
 
     # Description

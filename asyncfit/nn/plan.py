@@ -22,6 +22,7 @@ import numpy as np
 from .activations import Activation, linear
 from .arrays import Array, Call, Shape
 from .layers.base import Layer
+from .penalties import Penalty
 from .streams import Dice
 from .workspace import Place, Workspace
 
@@ -45,6 +46,7 @@ class Plan:
         z, y, dy: the output before and after the last activation, and its gradient (None without training).
         activation: that last activation.
         key: by which the workspace knows it.
+        whole_head: whether a loss must leave the last activation as it is, because its output is penalized.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Plan:
         dice: Dice,
         weights_of: WeightsOf,
         grads_of: WeightsOf | None = None,
+        penalties: list[Penalty] | None = None,
     ) -> None:
         workspace.restart()
         self.rows, self.workspace, self.dice = rows, workspace, dice
@@ -64,6 +67,7 @@ class Plan:
         self.head_forward: list[Call] = []
         self.head_backward: list[Call] = []
         self.activation: Activation = linear
+        self.whole_head = False
         self._enter: list[Call] = []
         training = grads_of is not None
         grads = [grads_of(layer) if grads_of else {} for layer in layers]
@@ -88,12 +92,24 @@ class Plan:
                 z = self._take(y.shape[1:], orders[i] if passes else own_order(y.shape[1:]))
                 before = layer.activation.forward(z, y, workspace)
                 after = [] if dy is None else layer.activation.backward(z, y, dy, workspace)
-                if i == len(layers) - 1:
-                    self.z, self.activation, self.head_forward, self.head_backward = z, layer.activation, before, after
-                    before, after = [], []
+            if penalties is not None and layer.activity_regularizer is not None:
+                penalty = Penalty(layer.activity_regularizer, y, dy, 1 / rows, workspace)
+                penalties.append(penalty)
+                if dy is None:
+                    before.append(penalty)
+                else:
+                    after.insert(0, penalty)  # dy is whole then, and y still there: value and gradient in one
+                self.whole_head = self.whole_head or i == len(layers) - 1
+            if i == len(layers) - 1:
+                self.z, self.activation, self.head_forward, self.head_backward = z, layer.activation, before, after
+                before, after = [], []
             if passes and (x := reshaped(z, layer.input_shape)) is not None:
+                dx = None if dy is None or not wanted[i] else reshaped(dy, layer.input_shape)
+                if dy is not None and wanted[i] and (dx is None or (dx.ndim > 2 and not dx.flags.c_contiguous)):
+                    dx = self._take(layer.input_shape, "rows")  # the consumer's order of a vector does not fit here
+                    after.append(partial(np.copyto, dx.reshape(dy.shape), dy))
                 parts.append((before, after))
-                y, dy = x, None if dy is None or not wanted[i] else reshaped(dy, layer.input_shape)
+                y, dy = x, dx
                 continue
             x, ones = self._input(layer, orders[i])
             dx = self._take(layer.input_shape, orders[i]) if wanted[i] else None

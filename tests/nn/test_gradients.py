@@ -37,6 +37,7 @@ LAYERS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
     "dense without bias": ((3,), lambda: [Dense(4, use_bias=False, activation="tanh")]),
     "dense on sequences": ((5, 3), lambda: [Dense(4, activation="tanh"), Dense(2), Flatten()]),
     "dense on grids": ((2, 5, 3), lambda: [Dense(4, activation="tanh"), Dense(2, use_bias=False), Flatten()]),
+    "dense on sequences, activated when flat": ((5, 3), lambda: [Dense(4), Flatten(), Activation("tanh")]),
     "flatten first": ((5, 3), lambda: [Flatten(), Dense(4, activation="tanh")]),
     "flatten twice": ((3,), lambda: [Flatten(), Dense(4, activation="tanh"), Flatten()]),
     "activation first": ((3,), lambda: [Activation("tanh"), Dense(4)]),

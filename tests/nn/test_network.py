@@ -201,7 +201,8 @@ def with_option(**option: Any) -> dict[str, Any]:
 
 BAD_CONFIGS: list[tuple[Any, str]] = [
     ({"name": "m", "layers": [{"class_name": "Dens"}]}, "unknown layer class 'Dens'; did you mean 'Dense'"),
-    (with_option(kernel_regularizer={"class_name": "L2"}), "kernel_regularizer=.* is not supported"),
+    (with_option(kernel_regularizer={"class_name": "L3"}), "unknown regularizer 'L3'"),
+    (with_option(lora_rank=4), "lora_rank=4 is not supported"),
     (with_option(activation="reluu"), "unknown activation 'reluu'; did you mean 'relu'"),
     (with_option(unit=3), "unknown option 'unit'; did you mean 'units'"),
     ({"class_name": "Functional", "config": {}}, "'Functional' cannot be read"),

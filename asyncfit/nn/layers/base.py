@@ -28,10 +28,12 @@ import numpy as np
 
 from asyncfit.errors import InvalidInput
 from asyncfit.names import snake
+from asyncfit.nn import initializers, regularizers
 from asyncfit.nn.activations import Activation, linear
 from asyncfit.nn.arrays import Array, Shape
 from asyncfit.nn.initializers import Initializer
 from asyncfit.nn.naming import CheckedKeywords, plain_config
+from asyncfit.nn.regularizers import Regularizer, RegularizerLike
 from asyncfit.nn.workspace import Place
 
 __all__ = ["Layer", "Weight", "shape_of"]
@@ -39,12 +41,16 @@ __all__ = ["Layer", "Weight", "shape_of"]
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """A weight that a layer asks for; `trainable=False` is for statistics that no gradient changes."""
+    """A weight that a layer asks for; `trainable=False` is for statistics that no gradient changes.
+
+    The penalty of its `regularizer` counts in the loss while the weight is trained.
+    """
 
     name: str
     shape: Shape
     initializer: Initializer
     trainable: bool = True
+    regularizer: Regularizer | None = None
 
 
 class Layer(CheckedKeywords):
@@ -53,6 +59,7 @@ class Layer(CheckedKeywords):
     Attributes:
         name: unique in its model; given or made when the layer is added: `dense`, `dense_1`, …
         activation: what follows the layer's own arithmetic; `plan` need not care.
+        activity_regularizer: the penalty on the layer's output that counts in the loss, divided by the number of rows.
         input_shape, output_shape: without the batch; None until the model is built.
         arrays: the live weights by name, views of the network's flat array; empty until the model is built.
     """
@@ -67,6 +74,7 @@ class Layer(CheckedKeywords):
         name: str | None = None,
         input_shape: int | Sequence[int] | None = None,
         trainable: bool = True,
+        activity_regularizer: RegularizerLike = None,
     ) -> None:
         if name is not None and not _is_name(name):
             raise InvalidInput(f"the name of a layer is a text that can be kept in a file, without '/', not {name!r}")
@@ -75,6 +83,7 @@ class Layer(CheckedKeywords):
         where = f"{type(self).__name__}(input_shape=…)"
         self.given_shape = None if input_shape is None else shape_of(where, input_shape)
         self.trainable = bool(trainable)
+        self.activity_regularizer = regularizers.get(activity_regularizer)
         self.input_shape: Shape | None = None
         self.output_shape: Shape | None = None
         self.arrays: dict[str, Array] = {}
@@ -109,7 +118,10 @@ class Layer(CheckedKeywords):
 
     def get_config(self) -> dict[str, Any]:
         """Settings as plain JSON types, in the dialect that Keras 2, Keras 3 and TF.js all read."""
-        return {"name": self.name, "trainable": self.trainable, "dtype": "float32"}
+        found = {"name": self.name, "trainable": self.trainable, "dtype": "float32"}
+        if self.activity_regularizer is not None:
+            found["activity_regularizer"] = regularizers.config(self.activity_regularizer)
+        return found
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -118,6 +130,23 @@ class Layer(CheckedKeywords):
         return made
 
     # Weights
+
+    def weight(self, name: str, shape: Shape, of: str | None = None) -> Weight:
+        """A weight with what the layer's settings say of it: `kernel_initializer`, `kernel_regularizer` … for "kernel".
+
+        `of` is for a weight that goes by another name there: "beta" for `beta_initializer`.
+        """
+        of = of or name
+        return Weight(
+            name, tuple(shape), getattr(self, f"{of}_initializer"), regularizer=getattr(self, f"{of}_regularizer", None)
+        )
+
+    def weight_config(self, *names: str) -> dict[str, Any]:
+        """Those settings of the weights so named, for `get_config`."""
+        found: dict[str, Any] = {
+            f"{n}_initializer": initializers.config(getattr(self, f"{n}_initializer")) for n in names
+        }
+        return found | {f"{n}_regularizer": regularizers.config(getattr(self, f"{n}_regularizer")) for n in names}
 
     @property
     def weights(self) -> list[Array]:

@@ -9,11 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from asyncfit.errors import InvalidInput
-from asyncfit.nn import activations, initializers
+from asyncfit.nn import activations, initializers, regularizers
 from asyncfit.nn.activations import ActivationLike
 from asyncfit.nn.arrays import Array, Call, Shape
 from asyncfit.nn.initializers import InitializerLike
 from asyncfit.nn.naming import whole
+from asyncfit.nn.regularizers import RegularizerLike
 from asyncfit.nn.workspace import Place, joined
 
 from .base import Layer, Weight
@@ -30,11 +31,8 @@ class Dense(Layer):
 
     off_options: ClassVar[Mapping[str, object]] = dict.fromkeys(
         (
-            "activity_regularizer",
             "bias_constraint",
-            "bias_regularizer",
             "kernel_constraint",
-            "kernel_regularizer",
             "lora_alpha",
             "lora_rank",
             "quantization_config",
@@ -48,17 +46,24 @@ class Dense(Layer):
         use_bias: bool = True,
         kernel_initializer: InitializerLike = "glorot_uniform",
         bias_initializer: InitializerLike = "zeros",
+        kernel_regularizer: RegularizerLike = None,
+        bias_regularizer: RegularizerLike = None,
+        activity_regularizer: RegularizerLike = None,
         *,
         name: str | None = None,
         input_shape: int | Sequence[int] | None = None,
         trainable: bool = True,
     ) -> None:
-        super().__init__(name=name, input_shape=input_shape, trainable=trainable)
+        super().__init__(
+            name=name, input_shape=input_shape, trainable=trainable, activity_regularizer=activity_regularizer
+        )
         self.units = whole("Dense(units=…)", units, least=1)
         self.activation = activations.get(activation)
         self.use_bias = bool(use_bias)
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
 
     def weight_specs(self, input_shape: Shape) -> Sequence[Weight]:
         if not input_shape:
@@ -66,8 +71,8 @@ class Dense(Layer):
                 f"{self.name!r} ({type(self).__name__}) takes rows of at least one number, but each sample is a single "
                 "number; give x the shape (samples, 1): x.reshape(-1, 1)"
             )
-        kernel = Weight("kernel", (input_shape[-1], self.units), self.kernel_initializer)
-        return [kernel, Weight("bias", (self.units,), self.bias_initializer)] if self.use_bias else [kernel]
+        kernel = self.weight("kernel", (input_shape[-1], self.units))
+        return [kernel, self.weight("bias", (self.units,))] if self.use_bias else [kernel]
 
     def output_shape_for(self, input_shape: Shape) -> Shape:
         return (*input_shape[:-1], self.units)
@@ -100,15 +105,12 @@ class Dense(Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {
+            "activity_regularizer": None,
             **super().get_config(),
             "units": self.units,
             "activation": self.activation.name,
             "use_bias": self.use_bias,
-            "kernel_initializer": initializers.config(self.kernel_initializer),
-            "bias_initializer": initializers.config(self.bias_initializer),
-            "kernel_regularizer": None,
-            "bias_regularizer": None,
-            "activity_regularizer": None,
+            **self.weight_config("kernel", "bias"),
             "kernel_constraint": None,
             "bias_constraint": None,
         }
