@@ -79,7 +79,7 @@ def whole(seen: list[Any], sort: str, outcome: str = "completed") -> Any:
 @contextmanager
 def nothing_left() -> Iterator[None]:
     """As for runs. A thread of a pool has the pool's name again a moment after it has given its result."""
-    before = set(threading.enumerate())
+    before = helpers._threads()
     with helpers.nothing_left():
         yield
         until = time.monotonic() + 5

@@ -132,9 +132,9 @@ def nothing_left() -> Iterator[None]:
     threads, descriptors, tasks = _threads(), _descriptors(), _tasks()
     yield
     gc.collect()
-    assert _threads() <= threads
+    assert not _threads() - threads  # a difference, so that a failure names them
     assert _descriptors() <= descriptors
-    assert _tasks() <= tasks
+    assert not _tasks() - tasks
 
 
 def _tasks() -> set[asyncio.Task[Any]]:
