@@ -9,8 +9,8 @@ __all__ = ["nearest", "snake", "unknown"]
 
 
 def snake(name: str) -> str:
-    """`binaryCrossentropy` → `binary_crossentropy`, `onEpochEnd` → `on_epoch_end`, `ReLU` → `relu`."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})", "_", name).lower()
+    """As Keras names layers: `Conv2D` → `conv2d`, `PReLU` → `p_re_lu`, `onEpochEnd` → `on_epoch_end`."""
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)).lower()
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
