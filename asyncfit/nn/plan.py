@@ -20,7 +20,7 @@ from functools import partial
 import numpy as np
 
 from .activations import Activation, linear
-from .arrays import Array, Call, Shape
+from .arrays import Array, Call, DType, Shape
 from .layers.base import Layer
 from .penalties import Penalty
 from .streams import Dice
@@ -43,6 +43,7 @@ class Plan:
 
     Attributes:
         x: the input to write, `(rows, *input_shape)`.
+        mask: which of the output's steps count, as a layer that masks has found; None if all do.
         z, y, dy: the output before and after the last activation, and its gradient (None without training).
         activation: that last activation.
         key: by which the workspace knows it.
@@ -73,6 +74,8 @@ class Plan:
         grads = [grads_of(layer) if grads_of else {} for layer in layers]
         wanted = [any(grads[:i]) for i in range(len(layers) + 1)]  # does anybody before boundary i learn?
         orders = [order_of(layers, i, training) for i in range(len(layers))]
+        masks = self._masks(layers)
+        self.mask = masks[-1]
 
         output = layers[-1].output_shape
         assert output is not None
@@ -88,10 +91,10 @@ class Plan:
             z = y
             before: list[Call] = []
             after: list[Call] = []
-            if layer.activation is not linear:
+            if layer.followed_by is not linear:
                 z = self._take(y.shape[1:], orders[i] if passes else own_order(y.shape[1:]))
-                before = layer.activation.forward(z, y, workspace)
-                after = [] if dy is None else layer.activation.backward(z, y, dy, workspace)
+                before = layer.followed_by.forward(z, y, workspace)
+                after = [] if dy is None else layer.followed_by.backward(z, y, dy, workspace)
             if penalties is not None and layer.activity_regularizer is not None:
                 penalty = Penalty(layer.activity_regularizer, y, dy, 1 / rows, workspace)
                 penalties.append(penalty)
@@ -101,7 +104,7 @@ class Plan:
                     after.insert(0, penalty)  # dy is whole then, and y still there: value and gradient in one
                 self.whole_head = self.whole_head or i == len(layers) - 1
             if i == len(layers) - 1:
-                self.z, self.activation, self.head_forward, self.head_backward = z, layer.activation, before, after
+                self.z, self.activation, self.head_forward, self.head_backward = z, layer.followed_by, before, after
                 before, after = [], []
             if passes and (x := reshaped(z, layer.input_shape)) is not None:
                 dx = None if dy is None or not wanted[i] else reshaped(dy, layer.input_shape)
@@ -111,7 +114,8 @@ class Plan:
                 parts.append((before, after))
                 y, dy = x, dx
                 continue
-            x, ones = self._input(layer, orders[i])
+            whole = layer.takes_integers and all(straight(before, training) for before in layers[:i])
+            x, ones = self._input(layer, orders[i], np.dtype(np.intp) if whole else None)
             dx = self._take(layer.input_shape, orders[i]) if wanted[i] else None
             if passes:
                 back: list[Call] = []
@@ -123,8 +127,10 @@ class Plan:
                 place = Place(
                     workspace, dice, index=i, x=x, ones=ones, y=z, dy=dy, dx=dx,
                     weights=weights_of(layer), grads=grads[i], training=training,
+                    mask=masks[i], new_mask=masks[i + 1] if layer.makes_mask else None,
                 )  # fmt: skip
                 layer.plan(place)
+                self._enter += place.enter
                 parts.append(([*place.forward, *before], [*after, *place.backward]))
             y, dy = x, dx
         self.x = y
@@ -155,10 +161,23 @@ class Plan:
             return self.workspace.take((shape[0], self.rows)).T
         return self.workspace.take((self.rows, *shape))
 
-    def _input(self, layer: Layer, order: str) -> tuple[Array, Array | None]:
+    def _masks(self, layers: Sequence[Layer]) -> list[Array | None]:
+        """The mask at each boundary between layers; one that passes through a layer is the same array on both sides."""
+        masks: list[Array | None] = [None]
+        for layer in layers:
+            mask = masks[-1] if layer.supports_masking else None
+            if layer.makes_mask:
+                assert layer.input_shape is not None
+                mask = self.workspace.take((self.rows, *layer.mask_shape_for(layer.input_shape)), bool)
+            masks.append(mask)
+        return masks
+
+    def _input(self, layer: Layer, order: str, dtype: DType | None) -> tuple[Array, Array | None]:
         """The input array of a layer and, if it wants it and the order allows it, the same with ones behind."""
         shape = layer.input_shape
         assert shape is not None
+        if dtype is not None:
+            return self.workspace.take((self.rows, *shape), dtype), None
         if order == "rows" or not layer.wants_ones(shape):
             return self._take(shape, order), None
         (features,) = shape
@@ -170,7 +189,7 @@ class Plan:
 def order_of(layers: Sequence[Layer], i: int, training: bool) -> str:
     """How the input of layer i lies: "columns", "padded" or "rows", see the head of this file."""
     j = i - 1
-    while j >= 0 and layers[j].passes(training) and layers[j].activation is linear:
+    while j >= 0 and straight(layers[j], training):
         j -= 1
     if j < 0:
         return "padded"
@@ -178,6 +197,11 @@ def order_of(layers: Sequence[Layer], i: int, training: bool) -> str:
     assert made is not None
     assert used is not None
     return own_order(used) if len(made) == len(used) else "rows"
+
+
+def straight(layer: Layer, training: bool) -> bool:
+    """Whether a layer's output is its input, reshaped at most."""
+    return layer.passes(training) and layer.followed_by is linear
 
 
 def own_order(shape: Shape) -> str:

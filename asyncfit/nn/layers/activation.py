@@ -16,6 +16,8 @@ __all__ = ["Activation"]
 class Activation(Layer):
     """y = activation(x), of any shape."""
 
+    supports_masking = True
+
     def __init__(
         self,
         activation: ActivationLike,

@@ -19,6 +19,8 @@ class ActivityRegularization(Layer):
     On other layers: `activity_regularizer=`.
     """
 
+    supports_masking = True
+
     def __init__(
         self,
         l1: float = 0.0,

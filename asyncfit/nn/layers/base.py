@@ -58,13 +58,19 @@ class Layer(CheckedKeywords):
 
     Attributes:
         name: unique in its model; given or made when the layer is added: `dense`, `dense_1`, …
-        activation: what follows the layer's own arithmetic; `plan` need not care.
+        activation: what follows the layer's own arithmetic; `plan` need not care (but see `followed_by`).
         activity_regularizer: the penalty on the layer's output that counts in the loss, divided by the number of rows.
+        supports_masking: whether the mask of the input, if it has one, is that of the output as well (Keras's name).
+        makes_mask: whether the layer finds a mask itself, of `mask_shape_for`: `plan` writes `Place.new_mask`.
+        takes_integers: whether the layer would rather have whole numbers than floats as `Place.x`.
         input_shape, output_shape: without the batch; None until the model is built.
         arrays: the live weights by name, views of the network's flat array; empty until the model is built.
     """
 
     activation: Activation = linear
+    supports_masking: bool = False
+    makes_mask: bool = False
+    takes_integers: ClassVar[bool] = False
     ignored_options: ClassVar[tuple[str, ...]] = ("dtype", "batch_input_shape", "batch_shape", "ragged", "sparse")
     off_options: ClassVar[Mapping[str, object]] = {"activity_regularizer": None}
 
@@ -90,6 +96,11 @@ class Layer(CheckedKeywords):
 
     # What a kind of layer overrides
 
+    @property
+    def followed_by(self) -> Activation:
+        """What the plan puts behind the layer's own calls: its `activation`, unless that works inside (LSTM …)."""
+        return self.activation
+
     def weight_specs(self, input_shape: Shape) -> Sequence[Weight]:
         """The weights for inputs of this shape, trained ones first."""
         return ()
@@ -97,6 +108,10 @@ class Layer(CheckedKeywords):
     def output_shape_for(self, input_shape: Shape) -> Shape:
         """The shape of the output; raises InvalidInput for an input that the layer cannot take."""
         return input_shape
+
+    def mask_shape_for(self, input_shape: Shape) -> Shape:
+        """The shape of the mask that a layer with `makes_mask` finds."""
+        raise NotImplementedError(f"{type(self).__name__} has no mask_shape_for()")
 
     def wants_ones(self, input_shape: Shape) -> bool:
         """Whether the plan shall hand the input with a column of ones behind it (`Place.ones`)."""

@@ -29,6 +29,8 @@ class Dense(Layer):
     vectors one product with a column of ones behind x gives x · kernel + bias, and one gives both gradients.
     """
 
+    supports_masking = True
+
     off_options: ClassVar[Mapping[str, object]] = dict.fromkeys(
         (
             "bias_constraint",

@@ -24,6 +24,8 @@ class Dropout(Layer):
     another stream for this layer.
     """
 
+    supports_masking = True
+
     off_options: ClassVar[Mapping[str, object]] = {"noise_shape": None, "activity_regularizer": None}
 
     def __init__(
