@@ -24,7 +24,7 @@ from .bus import EventBus
 from .callback import Callback, subscription_of
 from .claims import claim, subscriptions_of
 from .compute import Start, Work
-from .data import Batch, FitPlan
+from .data import Batch, FitPlan, Later
 from .errors import BadFile, InvalidInput, ModelBusy
 from .executors.base import Executor
 from .executors.thread import ThreadExecutor
@@ -41,10 +41,11 @@ from .run import Order, Run
 from .snapshot import StateReader
 from .subscriptions import Subscription
 
-__all__ = ["Callbacks", "Front", "as_callbacks", "keywords_checked", "run_batches"]
+__all__ = ["Callbacks", "Front", "as_callbacks", "keywords_checked", "resolved", "run_batches"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Plan = TypeVar("Plan")
 
 _logger = logging.getLogger("asyncfit")
 
@@ -88,6 +89,11 @@ def as_callbacks(given: Any, what: str) -> list[Callback]:
         if all(callback is not other for other in found):
             found.append(callback)
     return found
+
+
+async def resolved(given: Plan | Later[Plan]) -> Plan:
+    """A plan whose data have been looked at, in a thread if that may take time."""
+    return await anyio.to_thread.run_sync(given.resolved) if isinstance(given, Later) else given
 
 
 def _nothing() -> None:
@@ -179,7 +185,7 @@ class Front:
         self,
         what: str,
         trainable: Trainable,
-        plan: FitPlan,
+        given: FitPlan | Later[FitPlan],
         *,
         callbacks: Sequence[Callback],
         bus: EventBus | None,
@@ -268,9 +274,12 @@ class Front:
             key = (self._own_seed if seed is None else seed, self._fits)
             if resumed is not None:
                 key = _key_of(resumed, key[0] if seed is not None or self._seed_given else None)
+            plan = given.resolved()
             data = plan.read(key)
+            if runner.remote:
+                data.check_portable()
             prepared(data)
-            settings = {"model": self._model_settings(), "data": plan.settings}
+            settings = {"model": self._model_settings(), "data": plan.settings | data.settings}
             if resumed is not None:
                 resumed.check(settings)
                 _check_place(resumed, data.train.steps, trainable)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import modelfile
-from .data import FitData, PassPlan, check_labels, plan_evaluate, plan_predict
+from .data import FitData, PassPlan, check_labels_of, given_evaluate, given_predict
 from .data.intake import Rows
 from .errors import InvalidInput
 from .formats.paths import check_path
-from .front import run_batches
+from .front import resolved, run_batches
 from .jobs import Job, in_thread
 from .nn import Learner, Network, Outputs, quiet
 from .nn.arrays import Array
@@ -76,7 +76,7 @@ class Reader:
         assert data.y is not None
         check_arrays(learner, data.x, data.y)
         if learner.wants_limits:
-            check_labels("y", data.y, classes(learner), tick=tick)
+            check_labels_of("y", data, classes(learner), tick=tick)
         yield None
         return (yield from run_batches(learner, plan.batches(data)))
 
@@ -95,9 +95,13 @@ class Reader:
     # --- for snapshots -----------------------------------------------------------------------------------------------
 
     def predict_from(self, state: State, x: Any, *, batch_size: int = 32) -> Job[Array]:
-        plan = plan_predict(x, batch_size=batch_size)
-        check_rows(self.network, None, plan.rows)
-        return Job("snapshot.predict(…)", lambda: alone(functools.partial(self.predicting, state, plan), quiet))
+        given = given_predict(x, batch_size=batch_size)
+        check_rows(self.network, None, given.rows)
+
+        async def predict() -> Array:
+            return await alone(functools.partial(self.predicting, state, await resolved(given)), quiet)
+
+        return Job("snapshot.predict(…)", predict)
 
     def evaluate_from(
         self,
@@ -109,10 +113,11 @@ class Reader:
         sample_weight: Any = None,
         return_dict: bool = False,
     ) -> Job[Any]:
-        plan = plan_evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight)
-        check_rows(self.network, self.learner, plan.rows)
+        given = given_evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight)
+        check_rows(self.network, self.learner, given.rows)
 
         async def evaluate() -> Figures:
+            plan = await resolved(given)
             return as_figures(await alone(functools.partial(self.evaluating, state, plan), quiet), return_dict)
 
         return Job("snapshot.evaluate(…)", evaluate)
@@ -153,8 +158,10 @@ def check_arrays(learner: Learner, x: Array, y: Array) -> None:
     learner.check_data(x.shape, x.dtype, y.shape, y.dtype)
 
 
-def check_rows(network: Network, learner: Learner | None, rows: Rows) -> None:
+def check_rows(network: Network, learner: Learner | None, rows: Rows | None) -> None:
     """The same as far as `rows` are arrays already. What is not built yet is built, if its shape is known."""
+    if rows is None:
+        return
     x, y = rows.x.array, None if rows.y is None else rows.y.array
     if x is None:
         return

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import os
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,14 +20,14 @@ import numpy as np
 from . import modelfile
 from .bus import EventBus
 from .callback import Callback
-from .data import FitData, PassPlan, plan_evaluate, plan_fit, plan_predict
+from .data import FitData, Later, PassPlan, given_evaluate, given_fit, given_predict
 from .data.intake import Rows
 from .errors import InvalidInput
 from .events import LayerCreated, ModelCompiled
 from .executors.base import Executor
 from .fit import Fit
 from .formats.paths import check_path
-from .front import Callbacks, Front, as_callbacks, keywords_checked
+from .front import Callbacks, Front, as_callbacks, keywords_checked, resolved
 from .jobs import Job, in_thread
 from .news import News
 from .nn import Learner, Network, quiet
@@ -262,7 +262,11 @@ class Sequential(Front):
         Keywords mean what they mean in Keras. A second fit goes on with the optimizer's state.
 
         Args:
-            x, y: arrays, memory maps or what `np.asarray` takes, a row for each sample.
+            x, y: arrays, memory maps or what `np.asarray` takes, a row for each sample; or open HDF5 data sets
+                (`h5py.Dataset`). Up to 64 MiB of these are read when the run starts, more stays in the file, is read
+                ahead by a thread while the run trains, and is shuffled in two steps: the order of blocks of rows that
+                lie together, and then the rows of many blocks (16 MiB) among each other. Keep the file open; for
+                `executor="process"` open it for reading.
             callbacks: take part beside those of `compile`, in this run.
             bus: its subscribers get the run's events.
             verbose: accepted, and silent; subscribe to events instead.
@@ -280,16 +284,16 @@ class Sequential(Front):
                 `ModelBusy` raised, when the run starts.
         """
         learner = self._compiled("fit")
-        plan = plan_fit(
+        given = given_fit(
             x, y, batch_size=batch_size, epochs=epochs, initial_epoch=initial_epoch, steps_per_epoch=steps_per_epoch,
             shuffle=shuffle, class_weight=class_weight, sample_weight=sample_weight, validation_data=validation_data,
             validation_split=validation_split, validation_batch_size=validation_batch_size,
             validation_steps=validation_steps, validation_freq=validation_freq,
         )  # fmt: skip
         known = as_callbacks([*self._callbacks, *as_callbacks(callbacks, "fit")], "fit")
-        self._check_now(learner, plan.rows)
+        self._check_now(learner, given.rows)
         return self._fit(
-            "model.fit(…)", learner, plan, callbacks=known, bus=bus, executor=executor, lookahead=lookahead,
+            "model.fit(…)", learner, given, callbacks=known, bus=bus, executor=executor, lookahead=lookahead,
             seed=None if seed is None else checked_seed(seed), run_id=run_id, resume=resume,
             drain_timeout=drain_timeout, grace=grace, prepared=functools.partial(self._prepared, learner),
             before=functools.partial(self._tell, bus), as_stored=_as_stored, around=quiet,
@@ -324,8 +328,10 @@ class Sequential(Front):
         tell: list[Callable[[], Any]] = [functools.partial(news.catch_up, one) for one in subscriptions]
         return tell if bus is None else [*tell, functools.partial(news.publish_on, bus)]
 
-    def _check_now(self, learner: Learner | None, rows: Rows) -> None:
+    def _check_now(self, learner: Learner | None, rows: Rows | None) -> None:
         """Look at shapes and types. A network without weights gets them, unless a run is about to do that."""
+        if rows is None:  # it takes a thread to look
+            return
         if self._network.built and (learner is None or learner.started):
             check_rows(self._network, learner, rows)
         elif self._user is None:
@@ -373,13 +379,13 @@ class Sequential(Front):
             verbose: accepted, and silent; subscribe to events instead.
         """
         learner = self._compiled("evaluate")
-        plan = plan_evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight, steps=steps)
+        given = given_evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight, steps=steps)
         known = as_callbacks(callbacks, "evaluate")
         check_listeners(known, bus)
-        self._check_now(learner, plan.rows)
+        self._check_now(learner, given.rows)
 
         async def evaluate() -> Figures:
-            means = await self._pass(EVALUATE, Reader.evaluating, plan, known, bus)
+            means = await self._pass(EVALUATE, Reader.evaluating, given, known, bus)
             return as_figures(means, bool(return_dict))
 
         return Job("model.evaluate(…)", evaluate)
@@ -405,20 +411,22 @@ class Sequential(Front):
             bus: its subscribers get them as well.
             verbose: accepted, and silent; subscribe to events instead.
         """
-        plan = plan_predict(x, batch_size=batch_size, steps=steps)
+        given = given_predict(x, batch_size=batch_size, steps=steps)
         known = as_callbacks(callbacks, "predict")
         check_listeners(known, bus)
-        self._check_now(None, plan.rows)
-        return Job("model.predict(…)", lambda: self._pass(PREDICT, Reader.predicting, plan, known, bus))
+        self._check_now(None, given.rows)
+        return Job("model.predict(…)", lambda: self._pass(PREDICT, Reader.predicting, given, known, bus))
 
-    def _pass(
+    async def _pass(
         self,
         kind: Kind,
         steps: Callable[[Reader, State, PassPlan, Callable[[], None]], Steps[T]],
-        plan: PassPlan,
+        given: PassPlan | Later[PassPlan],
         callbacks: list[Callback],
         bus: EventBus | None,
-    ) -> Coroutine[Any, Any, T]:
+    ) -> T:
+        plan = await resolved(given)
+
         async def start(stepping: Stepping[T]) -> None:
             def begin(reader: Reader, state: State) -> None:
                 stepping.open(steps(reader, state, plan, stepping.tick))
@@ -426,7 +434,7 @@ class Sequential(Front):
             await self._on_state(begin, shape_of=lambda: plan.read(stepping.tick).x, hop=stepping.hop)
 
         params = {"samples": plan.samples, "batch_size": plan.batch_size, "steps": plan.steps}
-        return perform(kind, start, callbacks=callbacks, bus=bus, params=params, around=quiet)
+        return await perform(kind, start, callbacks=callbacks, bus=bus, params=params, around=quiet)
 
     def save(self, path: str | os.PathLike[str]) -> Job[None]:
         """Write the whole model, optimizer included, as Keras's `.h5`: whole, or not at all.

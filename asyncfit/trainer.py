@@ -13,11 +13,11 @@ import anyio
 import numpy as np
 
 from .bus import EventBus
-from .data import PassPlan, plan_evaluate, plan_fit, plan_predict
+from .data import PassPlan, given_evaluate, given_fit, given_predict
 from .errors import BadFile, InvalidInput, ModelBusy
 from .executors.base import Executor
 from .fit import Fit
-from .front import Callbacks, Front, as_callbacks, keywords_checked, run_batches
+from .front import Callbacks, Front, as_callbacks, keywords_checked, resolved, run_batches
 from .jobs import Job, in_thread
 from .mailbox import handling
 from .passes import EVALUATE, check_listeners, perform
@@ -126,7 +126,7 @@ class Trainer(Front):
         be put back; `asyncfit.testing.check_trainable` proves yours, and then 1 lets compute go on meanwhile. So does
         `resume` depend on it: it goes on with a checkpoint as if nothing had happened.
         """
-        plan = plan_fit(
+        given = given_fit(
             x, y, batch_size=batch_size, epochs=epochs, initial_epoch=initial_epoch, steps_per_epoch=steps_per_epoch,
             shuffle=shuffle, class_weight=class_weight, sample_weight=sample_weight, validation_data=validation_data,
             validation_split=validation_split, validation_batch_size=validation_batch_size,
@@ -134,7 +134,7 @@ class Trainer(Front):
         )  # fmt: skip
         known = as_callbacks(callbacks, "fit")
         return self._fit(
-            "trainer.fit(…)", self.trainable, plan, callbacks=known, bus=bus, executor=executor, lookahead=lookahead,
+            "trainer.fit(…)", self.trainable, given, callbacks=known, bus=bus, executor=executor, lookahead=lookahead,
             seed=None if seed is None else _checked_seed(seed), run_id=run_id, resume=resume,
             drain_timeout=drain_timeout, grace=grace, prepared=lambda data: self._make_spare(),
         )  # fmt: skip
@@ -165,11 +165,11 @@ class Trainer(Front):
         Raises:
             ModelBusy: a run is training the model, and it has no `clone()`.
         """
-        plan = plan_evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight, steps=steps, own_model=True)
+        given = given_evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight, steps=steps, own_model=True)
         known = as_callbacks(callbacks, "evaluate")
         check_listeners(known, bus)
 
-        def here(tick: Callable[[], None]) -> Steps[dict[str, float] | None]:
+        def here(plan: PassPlan, tick: Callable[[], None]) -> Steps[dict[str, float] | None]:
             data = plan.read(tick)
             with self._reading:  # a run that begins meanwhile waits for it
                 if self._user is not None:
@@ -177,19 +177,22 @@ class Trainer(Front):
                 yield None
                 return (yield from run_batches(self.trainable, plan.batches(data)))
 
-        async def start(stepping: Stepping[dict[str, float] | None]) -> None:
+        async def start(plan: PassPlan, stepping: Stepping[dict[str, float] | None]) -> None:
             stepping.limiter = anyio.CapacityLimiter(1)
             if self._user is None:
-                await stepping.hop(stepping.open, here(stepping.tick))
+                await stepping.hop(stepping.open, here(plan, stepping.tick))
                 if not stepping.over or stepping.result is not None:
                     return
             self._require_clone("evaluate")
             await self._read(lambda state: stepping.open(self._evaluating(state, plan, stepping.tick)), stepping.hop)
 
         async def evaluate() -> dict[str, float]:
+            means: dict[str, float] | None
             self._require_apart("evaluate")
+            plan = await resolved(given)
+            begin = functools.partial(start, plan)
             params = {"samples": plan.samples, "batch_size": plan.batch_size, "steps": plan.steps}
-            means = await perform(EVALUATE, start, callbacks=known, bus=bus, params=params, holders=self._holders)
+            means = await perform(EVALUATE, begin, callbacks=known, bus=bus, params=params, holders=self._holders)
             assert means is not None
             return means
 
@@ -205,9 +208,9 @@ class Trainer(Front):
     def predict_from(self, state: State, x: Any, *, batch_size: int) -> Job[Array]:
         self._require_clone("predict")
         self._require_apart("predict")
-        plan = plan_predict(x, batch_size=batch_size, own_model=True)
+        given = given_predict(x, batch_size=batch_size, own_model=True)
 
-        def predicting(tick: Callable[[], None]) -> Steps[Array]:
+        def predicting(plan: PassPlan, tick: Callable[[], None]) -> Steps[Array]:
             data = plan.read(tick)
             outputs: list[Array] = []
             with self._spare_lock:
@@ -218,15 +221,22 @@ class Trainer(Front):
                     yield size, outputs[-1]
             return np.concatenate(outputs)
 
-        return Job("snapshot.predict(…)", lambda: alone(predicting))
+        async def predict() -> Array:
+            return await alone(functools.partial(predicting, await resolved(given)))
+
+        return Job("snapshot.predict(…)", predict)
 
     def evaluate_from(
         self, state: State, x: Any, y: Any, *, batch_size: int, sample_weight: Any, return_dict: bool
     ) -> Job[Any]:
         self._require_clone("evaluate")
         self._require_apart("evaluate")
-        plan = plan_evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight, own_model=True)
-        return Job("snapshot.evaluate(…)", lambda: alone(functools.partial(self._evaluating, state, plan)))
+        given = given_evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight, own_model=True)
+
+        async def evaluate() -> Any:
+            return await alone(functools.partial(self._evaluating, state, await resolved(given)))
+
+        return Job("snapshot.evaluate(…)", evaluate)
 
     def weights_from(self, state: State) -> list[Array]:
         return list(self.named_weights_from(state).values())

@@ -17,7 +17,7 @@ import numpy as np
 
 from .order import EpochRange, epoch_range, permutation
 
-__all__ = ["Array", "ArrayData", "Batch", "Source"]
+__all__ = ["Array", "ArrayData", "Batch", "Source", "target_dtype"]
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Batch: TypeAlias = tuple[Array, Array | None, Array | None, int]
@@ -77,7 +77,7 @@ class ArrayData:
         self.as_given = as_given
         self.y_dtype = y_dtype
         self.batches_per_pass = -(-self.samples // batch_size)
-        y_type = None if y is None else np.dtype(y_dtype) if y_dtype is not None else _target_dtype(y)
+        y_type = None if y is None else np.dtype(y_dtype) if y_dtype is not None else target_dtype(y)
         wanted = ((x, np.dtype(np.float32)), (y, y_type), (sample_weight, np.dtype(np.float32)))
         self._columns = tuple(
             None if array is None else _Column(array, dtype, shuffle=shuffle, as_given=as_given)
@@ -147,7 +147,8 @@ def _rebuild(x: Array, y: Array | None, sample_weight: Array | None, settings: d
     return ArrayData(x, y, sample_weight, **settings)
 
 
-def _target_dtype(y: Array) -> np.dtype[Any]:
+def target_dtype(y: Any) -> np.dtype[Any]:
+    """The type in which targets arrive that are not to stay as they are."""
     return np.dtype(np.float32 if y.dtype.kind == "f" else np.int64)
 
 

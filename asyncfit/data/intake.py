@@ -17,13 +17,16 @@ import numpy as np
 from asyncfit.errors import InvalidInput
 
 from .arrays import Array
+from .stored import Stored
 
 __all__ = ["CONVERT_AT_ONCE", "Given", "Rows", "take_in"]
 
 CONVERT_AT_ONCE = 10_000
 """A list of up to so many numbers is converted at once (about 0.6 ms), a longer one off the loop."""
 
-_ACCEPTED = "NumPy arrays, lists, tuples, memory maps and whatever else np.asarray makes an array of numbers"
+_ACCEPTED = (
+    "NumPy arrays, lists, tuples, memory maps, HDF5 data sets and whatever else np.asarray makes an array of numbers"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,8 @@ def take_in(name: str, value: object) -> Given:
     """Take what was given as `name`; raises InvalidInput for what can be no array of numbers."""
     if isinstance(value, np.ndarray):
         return _converted(name, value)
+    if isinstance(value, Stored):
+        return Given(name, len(value), value)  # type: ignore[arg-type]  # as far as it is one
     if isinstance(value, str | bytes | bytearray | Mapping) or value is None:
         raise _refused(name, value)
     if _from_h5py(value):  # not even its shape: h5py has one lock, and whoever holds it would hold the loop

@@ -37,12 +37,12 @@ def epoch_range(epoch: int, batches: int, steps_per_epoch: int | None = None) ->
     return EpochRange(number, first, min(steps_per_epoch, batches - first))
 
 
-def permutation(rows: int, key: tuple[int, int], number: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+def permutation(rows: int, key: tuple[int, int], number: int, part: int = 0) -> np.ndarray[Any, np.dtype[np.int64]]:
     """The order of the rows in pass `number`: a function of `key` = (seed, number of the fit) and `number`.
 
-    Philox's counter starts at (0, purpose, pass, 0), as for all random numbers of a run. Key and pass are taken
-    modulo 2**64.
+    Philox's counter starts at (0, purpose, pass, part), as for all random numbers of a run. Key and pass are taken
+    modulo 2**64. `part` is 0 for all rows; parts of a pass that are shuffled in themselves count from 1.
     """
     words = np.array([key[0] % _WORD, key[1] % _WORD], dtype=np.uint64)
-    counter = np.array([0, _SHUFFLE, number % _WORD, 0], dtype=np.uint64)
+    counter = np.array([0, _SHUFFLE, number % _WORD, part], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(counter=counter, key=words)).permutation(rows)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import mmap
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,24 +25,66 @@ from asyncfit.errors import InvalidInput
 
 from . import options
 from .arrays import Array, ArrayData, Batch
+from .blocks import StoredData
 from .intake import Rows, take_in
+from .later import later
+from .stored import Stored
 from .values import check_finite, check_labels, check_some, nothing, weights_by_class
 
-__all__ = ["FitData", "FitPlan", "PassPlan", "plan_evaluate", "plan_fit", "plan_predict"]
+__all__ = [
+    "FitData",
+    "FitOptions",
+    "FitPlan",
+    "PassPlan",
+    "RowData",
+    "check_labels_of",
+    "fit_options",
+    "given_evaluate",
+    "given_fit",
+    "given_predict",
+    "plan_evaluate",
+    "plan_fit",
+    "plan_predict",
+]
+
+RowData = ArrayData | StoredData
 
 
 @dataclass(frozen=True, slots=True)
 class FitData:
     """The sources that a fit reads."""
 
-    train: ArrayData
-    validation: ArrayData | None
+    train: RowData
+    validation: RowData | None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the order of rows depends on, besides what `FitPlan.settings` has."""
+        train = self.train
+        return {"blocks": [train.block_rows, train.window_blocks]} if isinstance(train, StoredData) else {}
 
     def check_labels(self, classes: int) -> None:
-        """Refuse labels that a sparse loss over `classes` classes cannot take. O(rows): off the loop."""
+        """Refuse labels that a sparse loss over `classes` classes cannot take. O(rows): off the loop.
+
+        Those that stay in a file are checked when they are read.
+        """
         for name, source in (("y", self.train), ("the validation data's y", self.validation)):
-            if source is not None and source.y is not None:
-                check_labels(name, source.y, classes)
+            if source is not None:
+                check_labels_of(name, source, classes)
+
+    def check_portable(self) -> None:
+        """Refuse what another process cannot read."""
+        for source in (self.train, self.validation):
+            if isinstance(source, StoredData):
+                source.check_portable()
+
+
+def check_labels_of(name: str, source: RowData, classes: int, *, tick: Callable[[], None] = nothing) -> None:
+    """The same of one source."""
+    if isinstance(source, StoredData):
+        source.classes = classes
+    if source.y is not None and not isinstance(source.y, Stored):
+        check_labels(name, source.y, classes, tick=tick)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +106,11 @@ class PassPlan:
     def samples(self) -> int:
         return self.rows.x.rows
 
-    def read(self, tick: Callable[[], None] = nothing) -> ArrayData:
+    def resolved(self) -> PassPlan:
+        """See `Later`."""
+        return self
+
+    def read(self, tick: Callable[[], None] = nothing) -> RowData:
         """Open the source and check every value that is in memory. Raises InvalidInput; call it off the loop.
 
         What is mapped from a file is checked batch by batch, by `batches`: it is read once.
@@ -76,17 +123,22 @@ class PassPlan:
             tick()
             if not _mapped(given.loaded):
                 check_finite(given.name, given.loaded, as_given=self.own_model, tick=tick)
-        return ArrayData(
-            *rows.arrays(), batch_size=self.batch_size, steps_per_epoch=self.steps, as_given=self.own_model
-        )
+        return _source(*rows.arrays(), batch_size=self.batch_size, steps_per_epoch=self.steps, as_given=self.own_model)
 
-    def batches(self, data: ArrayData) -> Iterator[Batch]:
+    def batches(self, data: RowData) -> Iterator[Batch]:
         """The batches of the pass, of what `read` returned; see `ArrayData.batches`."""
+        if isinstance(data, StoredData):
+            return data.batches(0)
         mapped = self._from_files(data)
         return self._checked(data, mapped) if mapped else data.batches(0)
 
-    def slices(self, data: ArrayData) -> Iterator[Array]:
-        """Of the batches of the pass x alone, as it was given."""
+    def slices(self, data: RowData) -> Iterator[Array]:
+        """Of the batches of the pass x alone, as it was given (what stays in a file: as float32)."""
+        if isinstance(data, StoredData):
+            with closing(data.batches(0)) as batches:
+                for batch in batches:
+                    yield batch[0]
+            return
         size, x = self.batch_size, data.x[: self.steps * self.batch_size]
         mapped = self._from_files(data)
         for start in range(0, len(x), size):
@@ -148,6 +200,10 @@ class FitPlan:
     validation_steps: int | None
     validation_freq: int | frozenset[int]
     own_model: bool = False
+
+    def resolved(self) -> FitPlan:
+        """See `Later`."""
+        return self
 
     @property
     def samples(self) -> int:
@@ -213,9 +269,10 @@ class FitPlan:
         if (at := self.split_at) is not None:
             # of sample_weight too; weights by class are for the rows trained on
             kept = None if rows.sample_weight is None else rows.sample_weight.loaded[at:]
-            validation = x[at:], None if y is None else y[at:], kept
-            x, y, weight = x[:at], None if y is None else y[:at], None if weight is None else weight[:at]
-        train = ArrayData(
+            validation = _cut(x, at, len(x)), None if y is None else _cut(y, at, len(y)), kept
+            x, y = _cut(x, 0, at), None if y is None else _cut(y, 0, at)
+            weight = None if weight is None else weight[:at]
+        train = _source(
             x, y, weight, batch_size=self.batch_size, shuffle=self.shuffle, key=key,
             steps_per_epoch=self.steps_per_epoch, as_given=self.own_model,
         )  # fmt: skip
@@ -223,7 +280,55 @@ class FitPlan:
             return FitData(train, None)
         steps = _steps(len(validation[0]), self.validation_batch_size, self.validation_steps)
         size = self.validation_batch_size
-        return FitData(train, ArrayData(*validation, batch_size=size, steps_per_epoch=steps, as_given=self.own_model))
+        return FitData(train, _source(*validation, batch_size=size, steps_per_epoch=steps, as_given=self.own_model))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitOptions:
+    """The arguments of `fit` that are no data, checked."""
+
+    epochs: int
+    initial_epoch: int
+    steps: int | None
+    shuffle: bool
+    class_weight: dict[int, float] | None
+    batch_size: int | None
+    split: float
+    validation_batch_size: int | None
+    validation_steps: int | None
+    validation_freq: int | frozenset[int]
+
+
+def fit_options(
+    *,
+    epochs: object,
+    initial_epoch: object,
+    steps_per_epoch: object,
+    shuffle: object,
+    class_weight: object,
+    batch_size: object,
+    validation_split: object,
+    validation_batch_size: object,
+    validation_steps: object,
+    validation_freq: object,
+) -> FitOptions:
+    """Raises InvalidInput."""
+    size = None if batch_size is None else options.whole("batch_size", batch_size)
+    val_size = size
+    if validation_batch_size is not None:
+        val_size = options.whole("validation_batch_size", validation_batch_size)
+    return FitOptions(
+        epochs=options.whole("epochs", epochs),
+        initial_epoch=options.whole("initial_epoch", initial_epoch, 0, "the first epoch is 0"),
+        steps=None if steps_per_epoch is None else options.whole("steps_per_epoch", steps_per_epoch),
+        validation_steps=None if validation_steps is None else options.whole("validation_steps", validation_steps),
+        shuffle=options.flag("shuffle", shuffle, "shuffling within batches only is not supported"),
+        split=options.fraction("validation_split", validation_split),
+        validation_freq=options.validation_frequency(validation_freq),
+        class_weight=None if class_weight is None else options.class_weights(class_weight),
+        batch_size=size,
+        validation_batch_size=val_size,
+    )
 
 
 def plan_fit(
@@ -250,19 +355,13 @@ def plan_fit(
     are. As in Keras `validation_data` wins over `validation_split`, `class_weight` excludes `sample_weight`,
     `batch_size=None` means 32 or what `steps_per_epoch` implies, and weights may be negative.
     """
-    last = options.whole("epochs", epochs)
-    first = options.whole("initial_epoch", initial_epoch, 0, "the first epoch is 0")
-    steps = None if steps_per_epoch is None else options.whole("steps_per_epoch", steps_per_epoch)
-    val_steps = None if validation_steps is None else options.whole("validation_steps", validation_steps)
-    shuffled = options.flag("shuffle", shuffle, "shuffling within batches only is not supported")
-    split = options.fraction("validation_split", validation_split)
-    freq = options.validation_frequency(validation_freq)
-    by_class = None if class_weight is None else options.class_weights(class_weight)
-    size = None if batch_size is None else options.whole("batch_size", batch_size)
-    val_size = size
-    if validation_batch_size is not None:
-        val_size = options.whole("validation_batch_size", validation_batch_size)
-
+    chosen = fit_options(
+        epochs=epochs, initial_epoch=initial_epoch, steps_per_epoch=steps_per_epoch, shuffle=shuffle,
+        class_weight=class_weight, batch_size=batch_size, validation_split=validation_split,
+        validation_batch_size=validation_batch_size, validation_steps=validation_steps,
+        validation_freq=validation_freq,
+    )  # fmt: skip
+    steps, val_steps, split, by_class = chosen.steps, chosen.validation_steps, chosen.split, chosen.class_weight
     rows = _take_in(("x", "y", "sample_weight"), x, y, sample_weight, own_model=own_model, what="fit")
     if by_class is not None:
         if rows.sample_weight is not None:
@@ -285,10 +384,10 @@ def plan_fit(
     samples = rows.x.rows if at is None else at
     val_samples = rows.x.rows - samples if held_out is None else held_out.x.rows
     return FitPlan(
-        rows=rows, validation=held_out, split_at=at, epochs=last, initial_epoch=first,
-        batch_size=size or _implied(samples, steps), steps_per_epoch=steps, shuffle=shuffled,
-        class_weight=by_class, validation_batch_size=val_size or _implied(val_samples, val_steps),
-        validation_steps=val_steps, validation_freq=freq, own_model=own_model,
+        rows=rows, validation=held_out, split_at=at, epochs=chosen.epochs, initial_epoch=chosen.initial_epoch,
+        batch_size=chosen.batch_size or _implied(samples, steps), steps_per_epoch=steps, shuffle=chosen.shuffle,
+        class_weight=by_class, validation_batch_size=chosen.validation_batch_size or _implied(val_samples, val_steps),
+        validation_steps=val_steps, validation_freq=chosen.validation_freq, own_model=own_model,
     )  # fmt: skip
 
 
@@ -311,9 +410,13 @@ def plan_predict(x: object, *, batch_size: object = 32, steps: object = None, ow
     return _pass(Rows(take_in("x", x)), batch_size, steps, own_model=own_model)
 
 
-def _pass(rows: Rows, batch_size: object, steps: object, *, own_model: bool) -> PassPlan:
+def _pass_options(batch_size: object, steps: object) -> tuple[int | None, int | None]:
     limit = None if steps is None else options.whole("steps", steps)
-    size = None if batch_size is None else options.whole("batch_size", batch_size)
+    return None if batch_size is None else options.whole("batch_size", batch_size), limit
+
+
+def _pass(rows: Rows, batch_size: object, steps: object, *, own_model: bool) -> PassPlan:
+    size, limit = _pass_options(batch_size, steps)
     size = size or _implied(rows.x.rows, limit)
     return PassPlan(rows=rows, batch_size=size, steps=_steps(rows.x.rows, size, limit), own_model=own_model)
 
@@ -374,8 +477,19 @@ def _check_class_weight(rows: Rows) -> None:
         )
 
 
+def _source(x: Any, y: Any, weight: Any, **settings: Any) -> RowData:
+    stays = any(isinstance(column, Stored) for column in (x, y, weight))
+    return StoredData(x, y, weight, **settings) if stays else ArrayData(x, y, weight, **settings)
+
+
+def _cut(array: Any, start: int, stop: int) -> Any:
+    return array.part(start, stop) if isinstance(array, Stored) else array[start:stop]
+
+
 def _mapped(array: Array) -> bool:
     """Whether it lies in a file: looking at every value beforehand would read the file once more."""
+    if isinstance(array, Stored):
+        return True
     base: object = array
     while isinstance(base, np.ndarray):
         base = base.base
@@ -385,5 +499,12 @@ def _mapped(array: Array) -> bool:
 def _read(rows: Rows, *, own_model: bool) -> Rows:
     loaded = rows.load(own_model=own_model)
     for given in loaded.all():
-        check_finite(given.name, given.loaded, as_given=own_model)
+        if not isinstance(given.array, Stored):  # checked when it is read
+            check_finite(given.name, given.loaded, as_given=own_model)
     return loaded
+
+
+given_fit = later(plan_fit, fit_options)
+"""`plan_fit` for whatever a user gives; so are the next two."""
+given_evaluate = later(plan_evaluate, _pass_options)
+given_predict = later(plan_predict, _pass_options)

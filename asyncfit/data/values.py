@@ -24,12 +24,18 @@ def nothing() -> None:
     """The `tick` of work that nobody ends."""
 
 
-def check_finite(name: str, array: Array, *, as_given: bool = False, tick: Callable[[], None] = nothing) -> None:
-    """Refuse NaN and infinity, and, unless it stays `as_given`, what is infinite as a float32."""
+def check_finite(
+    name: str, array: Array, *, as_given: bool = False, tick: Callable[[], None] = nothing, first: int | None = None
+) -> None:
+    """Refuse NaN and infinity, and, unless it stays `as_given`, what is infinite as a float32.
+
+    Args:
+        first: the array is a part of another one, from this row on.
+    """
     if array.dtype.kind != "f":
         return
     narrow = array.dtype.itemsize > 4 and not as_given
-    first, count, overflow = -1, 0, False
+    found, count, overflow = -1, 0, False
     for start, block in _blocks(array):
         tick()
         with np.errstate(over="ignore", invalid="ignore"):
@@ -37,13 +43,15 @@ def check_finite(name: str, array: Array, *, as_given: bool = False, tick: Calla
         if good.all():
             continue
         bad = ~good.reshape(len(block), -1).all(axis=1)
-        if first < 0:
+        if found < 0:
             row = int(bad.argmax())
-            first, overflow = start + row, bool(np.isfinite(block[row]).all())
+            found, overflow = start + row, bool(np.isfinite(block[row]).all())
         count += int(bad.sum())
     if not count:
         return
-    raise _not_finite(name, f"{count:,} of {len(array):,} rows, the first is row {first:,}", overflow)
+    if first is not None:
+        raise _not_finite(name, f"row {first + found:,}", overflow)
+    raise _not_finite(name, f"{count:,} of {len(array):,} rows, the first is row {found:,}", overflow)
 
 
 def check_some(name: str, array: Array, start: int, stop: int, *, as_given: bool = False) -> None:
@@ -76,8 +84,12 @@ def label_range(y: Array) -> tuple[float, float]:
     return min(lowest).item(), max(highest).item()
 
 
-def check_labels(name: str, y: Array, classes: int, *, tick: Callable[[], None] = nothing) -> None:
-    """Refuse what is no class number from 0 to `classes` - 1 (what a sparse loss needs)."""
+def check_labels(name: str, y: Array, classes: int, *, tick: Callable[[], None] = nothing, first: int = 0) -> None:
+    """Refuse what is no class number from 0 to `classes` - 1 (what a sparse loss needs).
+
+    Args:
+        first: the array is a part of another one, from this row on.
+    """
     for start, block in _blocks(y):
         tick()
         wrong = (block < 0) | (block >= classes)
@@ -88,9 +100,9 @@ def check_labels(name: str, y: Array, classes: int, *, tick: Callable[[], None] 
             value = block[row][wrong[row]].ravel()[0]
             low, high = label_range(y)
             raise InvalidInput(
-                f"{name} has the label {value} in row {start + row:,}, but the model has {classes} classes: labels "
-                f"are whole numbers from 0 to {classes - 1} (here they go from {low:g} to {high:g}); number them "
-                "anew, or give the last layer as many units as there are classes"
+                f"{name} has the label {value} in row {first + start + row:,}, but the model has {classes} classes: "
+                f"labels are whole numbers from 0 to {classes - 1} (here they go from {low:g} to {high:g}); number "
+                "them anew, or give the last layer as many units as there are classes"
             )
 
 

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from asyncfit.data import ArrayData, plan_evaluate, plan_fit, plan_predict
+from asyncfit.data import RowData, plan_evaluate, plan_fit, plan_predict
 from asyncfit.data.arrays import Array
 
 X, Y = np.arange(30, dtype=np.float32).reshape(10, 3), np.arange(10) % 2
 
 
-def column(source: ArrayData, which: int, epoch: int = 0) -> list[float]:
+def column(source: RowData, which: int, epoch: int = 0) -> list[float]:
     got: list[float] = []
     for batch in source.batches(epoch):
         part: Any = batch[which]
