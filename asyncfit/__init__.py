@@ -63,6 +63,7 @@ from .trainer import Trainer as Trainer
 if TYPE_CHECKING:
     from . import activations as activations
     from . import callbacks as callbacks
+    from . import constraints as constraints
     from . import initializers as initializers
     from . import layers as layers
     from . import losses as losses
@@ -79,7 +80,7 @@ else:
         import sys
 
         doors = """
-            activations callbacks initializers layers losses metrics optimizers regularizers testing
+            activations callbacks constraints initializers layers losses metrics optimizers regularizers testing
         """.split()
         if name in doors:
             return importlib.import_module(f"{__name__}.{name}")

@@ -20,7 +20,7 @@ ROOT = Path(asyncfit.__file__).parent
 ORDER = """
     errors names wording extras machine signals jobs events
     tasks stepping roster subscriptions mailbox streams bus callback claims
-    nn layers losses metrics optimizers initializers activations regularizers
+    nn layers losses metrics optimizers initializers activations regularizers constraints
     data direct temporaries checkpoints locks backups formats protocol retracing pool
     snapshot background control budget compute ledger resuming saving
     executors inline_port delivery
@@ -147,7 +147,8 @@ def test_the_public_modules_are_there_without_an_import_of_their_own() -> None:
     code = (
         "import asyncfit as af\n"
         "print(af.layers.Dense(1).units, af.callbacks.EarlyStopping().monitor, af.losses.__name__)\n"
-        "[getattr(af, door) for door in 'activations initializers metrics optimizers regularizers testing'.split()]\n"
+        "[getattr(af, door) for door in 'activations constraints initializers'.split()]\n"
+        "[getattr(af, door) for door in 'metrics optimizers regularizers testing'.split()]\n"
         "try: af.layer\nexcept AttributeError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)

@@ -252,8 +252,8 @@ BAD: dict[str, tuple[Callable[[], SavedModel], list[str]]] = {
         ["model_config", "unknown layer class 'Desne'", "did you mean 'Dense'"],
     ),
     "an option that we do not have": (
-        lambda: layers(lambda found: found[2]["config"].update(kernel_constraint="NonNeg")),
-        ["model_config", "Dense", "kernel_constraint", "not supported"],
+        lambda: layers(lambda found: found[2]["config"].update(kernel_constraint="NonNegg")),
+        ["model_config", "unknown constraint", "did you mean 'non_neg'"],
     ),
     "an unknown activation": (
         lambda: layers(lambda found: found[2]["config"].update(activation="swash")), ["model_config", "'swash'"],

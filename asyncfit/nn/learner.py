@@ -117,8 +117,22 @@ class Learner:
         self._grads = np.zeros_like(self._params)
         if anew:
             self.optimizer.start(self._params.size, self._params.dtype)
-        self._step = self.optimizer.bind(self._params, self._grads)
+        self._step = self._constrained(self.optimizer.bind(self._params, self._grads))
         self._started = True
+
+    def _constrained(self, step: Callable[[], None]) -> Callable[[], None]:
+        """The optimizer's step, and what holds for the weights after it."""
+        slots, work = [s for s in self.network.slots if s.trainable], Workspace(self.network.dtype)
+        calls = [s.constraint.bind(s.view(self._params), work) for s in slots if s.constraint is not None]
+        if not calls:
+            return step
+
+        def whole() -> None:
+            step()
+            for call in calls:
+                call()
+
+        return whole
 
     def check_data(
         self,

@@ -20,6 +20,7 @@ from asyncfit.names import snake
 
 from . import configs
 from .arrays import Array, DType, Shape
+from .constraints import Constraint
 from .layers import InputLayer, Layer
 from .penalties import Penalty
 from .plan import Plan
@@ -41,6 +42,7 @@ class Slot:
     trainable: bool
     offset: int
     regularizer: Regularizer | None = None
+    constraint: Constraint | None = None
 
     @property
     def size(self) -> int:
@@ -183,9 +185,18 @@ class Network:
             output = layer.output_shape_for(shape)
             for number, spec in enumerate(layer.weight_specs(shape)):
                 trainable = spec.trainable and layer.trainable
-                slot = Slot(layer.name, spec.name, tuple(spec.shape), trainable, offsets[trainable], spec.regularizer)
-                if spec.regularizer is not None:
-                    spec.regularizer.check(f"the weight {slot.path}", slot.shape)
+                slot = Slot(
+                    layer.name,
+                    spec.name,
+                    tuple(spec.shape),
+                    trainable,
+                    offsets[trainable],
+                    spec.regularizer,
+                    spec.constraint,
+                )
+                for rule in (spec.regularizer, spec.constraint):
+                    if rule is not None:
+                        rule.check(f"the weight {slot.path}", slot.shape)
                 offsets[trainable] += slot.size
                 slots.append(slot)
                 fill, size = spec.initializer.fill, slot.shape

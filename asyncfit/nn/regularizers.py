@@ -86,7 +86,7 @@ class Regularizer(CheckedKeywords):
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.get_config().items())})"
 
 
-RegularizerLike: TypeAlias = str | Regularizer | Mapping[str, Any] | None
+RegularizerLike: TypeAlias = str | Regularizer | type[Regularizer] | Mapping[str, Any] | None
 
 
 class L1L2(Regularizer):
@@ -261,8 +261,8 @@ def get(given: RegularizerLike) -> Regularizer | None:
     if isinstance(given, Mapping):
         cls = look_up("regularizer", str(given.get("class_name")), TABLE, SPELLINGS)
         return cls.from_config(given.get("config") or {})
-    if isinstance(given, type) and issubclass(given, Regularizer):
-        return given()
+    if isinstance(given, type):
+        return get(given())
     raise InvalidInput(
         f"a regularizer is a name or one of asyncfit.regularizers, not {given!r}; for a penalty of your own derive "
         "from asyncfit.regularizers.Regularizer and write __call__(x) and gradient(x)"

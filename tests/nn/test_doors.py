@@ -14,7 +14,7 @@ ROOT = Path(asyncfit.__file__).parent
 
 
 @pytest.mark.parametrize(
-    "name", ["activations", "initializers", "layers", "losses", "metrics", "optimizers", "regularizers"]
+    "name", ["activations", "constraints", "initializers", "layers", "losses", "metrics", "optimizers", "regularizers"]
 )
 def test_doors_list_what_they_export(name: str) -> None:
     door = importlib.import_module(f"asyncfit.{name}")

@@ -28,9 +28,10 @@ import numpy as np
 
 from asyncfit.errors import InvalidInput
 from asyncfit.names import snake
-from asyncfit.nn import initializers, regularizers
+from asyncfit.nn import constraints, initializers, regularizers
 from asyncfit.nn.activations import Activation, linear
 from asyncfit.nn.arrays import Array, Shape
+from asyncfit.nn.constraints import Constraint
 from asyncfit.nn.initializers import Initializer
 from asyncfit.nn.naming import CheckedKeywords, plain_config
 from asyncfit.nn.regularizers import Regularizer, RegularizerLike
@@ -43,7 +44,7 @@ __all__ = ["Layer", "Weight", "shape_of"]
 class Weight:
     """A weight that a layer asks for; `trainable=False` is for statistics that no gradient changes.
 
-    The penalty of its `regularizer` counts in the loss while the weight is trained.
+    While it is trained, the penalty of its `regularizer` counts in the loss and its `constraint` holds after each step.
     """
 
     name: str
@@ -51,6 +52,11 @@ class Weight:
     initializer: Initializer
     trainable: bool = True
     regularizer: Regularizer | None = None
+    constraint: Constraint | None = None
+
+
+SETTINGS: dict[str, Any] = {"initializer": initializers, "regularizer": regularizers, "constraint": constraints}
+"""What a layer's settings say of each of its weights, as `kernel_initializer`, and where that is read and written."""
 
 
 class Layer(CheckedKeywords):
@@ -152,16 +158,17 @@ class Layer(CheckedKeywords):
         `of` is for a weight that goes by another name there: "beta" for `beta_initializer`.
         """
         of = of or name
-        return Weight(
-            name, tuple(shape), getattr(self, f"{of}_initializer"), regularizer=getattr(self, f"{of}_regularizer", None)
-        )
+        initializer: Initializer = getattr(self, f"{of}_initializer")
+        regularizer, constraint = (getattr(self, f"{of}_{what}", None) for what in ("regularizer", "constraint"))
+        return Weight(name, tuple(shape), initializer, True, regularizer, constraint)
 
     def weight_config(self, *names: str) -> dict[str, Any]:
         """Those settings of the weights so named, for `get_config`."""
-        found: dict[str, Any] = {
-            f"{n}_initializer": initializers.config(getattr(self, f"{n}_initializer")) for n in names
+        return {
+            f"{name}_{what}": module.config(getattr(self, f"{name}_{what}", None))
+            for what, module in SETTINGS.items()
+            for name in names
         }
-        return found | {f"{n}_regularizer": regularizers.config(getattr(self, f"{n}_regularizer")) for n in names}
 
     @property
     def weights(self) -> list[Array]:

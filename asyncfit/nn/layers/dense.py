@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from asyncfit.errors import InvalidInput
-from asyncfit.nn import activations, initializers, regularizers
+from asyncfit.nn import activations, constraints, initializers, regularizers
 from asyncfit.nn.activations import ActivationLike
 from asyncfit.nn.arrays import Array, Call, Shape
+from asyncfit.nn.constraints import ConstraintLike
 from asyncfit.nn.initializers import InitializerLike
 from asyncfit.nn.naming import whole
 from asyncfit.nn.regularizers import RegularizerLike
@@ -31,15 +32,7 @@ class Dense(Layer):
 
     supports_masking = True
 
-    off_options: ClassVar[Mapping[str, object]] = dict.fromkeys(
-        (
-            "bias_constraint",
-            "kernel_constraint",
-            "lora_alpha",
-            "lora_rank",
-            "quantization_config",
-        )
-    )
+    off_options: ClassVar[Mapping[str, object]] = dict.fromkeys(("lora_alpha", "lora_rank", "quantization_config"))
 
     def __init__(
         self,
@@ -51,6 +44,8 @@ class Dense(Layer):
         kernel_regularizer: RegularizerLike = None,
         bias_regularizer: RegularizerLike = None,
         activity_regularizer: RegularizerLike = None,
+        kernel_constraint: ConstraintLike = None,
+        bias_constraint: ConstraintLike = None,
         *,
         name: str | None = None,
         input_shape: int | Sequence[int] | None = None,
@@ -66,6 +61,8 @@ class Dense(Layer):
         self.bias_initializer = initializers.get(bias_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
         self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
 
     def weight_specs(self, input_shape: Shape) -> Sequence[Weight]:
         if not input_shape:
@@ -113,8 +110,6 @@ class Dense(Layer):
             "activation": self.activation.name,
             "use_bias": self.use_bias,
             **self.weight_config("kernel", "bias"),
-            "kernel_constraint": None,
-            "bias_constraint": None,
         }
 
 
