@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .nn.layers import ELU as ELU
 from .nn.layers import Activation as Activation
 from .nn.layers import ActivityRegularization as ActivityRegularization
 from .nn.layers import Dense as Dense
@@ -10,9 +11,18 @@ from .nn.layers import Flatten as Flatten
 from .nn.layers import Input as Input
 from .nn.layers import InputLayer as InputLayer
 from .nn.layers import Layer as Layer
+from .nn.layers import LeakyReLU as LeakyReLU
+from .nn.layers import Permute as Permute
+from .nn.layers import PReLU as PReLU
+from .nn.layers import ReLU as ReLU
+from .nn.layers import RepeatVector as RepeatVector
+from .nn.layers import Rescaling as Rescaling
+from .nn.layers import Reshape as Reshape
+from .nn.layers import Softmax as Softmax
 from .nn.layers import Weight as Weight
 
 __all__ = [
+    "ELU",
     "Activation",
     "ActivityRegularization",
     "Dense",
@@ -21,5 +31,13 @@ __all__ = [
     "Input",
     "InputLayer",
     "Layer",
+    "LeakyReLU",
+    "PReLU",
+    "Permute",
+    "ReLU",
+    "RepeatVector",
+    "Rescaling",
+    "Reshape",
+    "Softmax",
     "Weight",
 ]

@@ -11,8 +11,18 @@ from .dropout import Dropout as Dropout
 from .flatten import Flatten as Flatten
 from .input import Input as Input
 from .input import InputLayer as InputLayer
+from .prelu import PReLU as PReLU
+from .rectifiers import ELU as ELU
+from .rectifiers import LeakyReLU as LeakyReLU
+from .rectifiers import ReLU as ReLU
+from .rectifiers import Softmax as Softmax
+from .rescaling import Rescaling as Rescaling
+from .reshape import Permute as Permute
+from .reshape import RepeatVector as RepeatVector
+from .reshape import Reshape as Reshape
 
 __all__ = [
+    "ELU",
     "KINDS",
     "Activation",
     "ActivityRegularization",
@@ -22,6 +32,14 @@ __all__ = [
     "Input",
     "InputLayer",
     "Layer",
+    "LeakyReLU",
+    "PReLU",
+    "Permute",
+    "ReLU",
+    "RepeatVector",
+    "Rescaling",
+    "Reshape",
+    "Softmax",
     "Weight",
 ]
 
@@ -32,8 +50,17 @@ KINDS: dict[str, type[Layer]] = {
         ActivityRegularization,
         Dense,
         Dropout,
+        ELU,
         Flatten,
         InputLayer,
+        LeakyReLU,
+        PReLU,
+        Permute,
+        ReLU,
+        RepeatVector,
+        Rescaling,
+        Reshape,
+        Softmax,
     )
 }
 """By the class name that stands in a config."""

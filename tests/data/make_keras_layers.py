@@ -1,0 +1,105 @@
+"""Makes `keras_layers_<family>.npz`: what Keras 3.15.1 computes with layers of several kinds. Not run in CI.
+
+`KERAS_BACKEND=torch python tests/data/make_keras_layers.py [family …]`
+
+Each case is a small model, compiled, and trained for three epochs without shuffling, 20 samples in batches of 8 (the
+last one has 4). Kept are for each case: `x` and `y`, the weights before training (all in one flat array), losses by
+epoch, what evaluate says and the predictions after, the summary, and the bytes of the file that `model.save` wrote
+then (`h5`), which has the configuration and the weights after.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ["COLUMNS"] = "200"  # for summaries
+import keras  # type: ignore[import-not-found,unused-ignore]
+import numpy as np
+
+__all__ = ["main"]
+
+HERE = Path(__file__).parent
+L = keras.layers
+Stack = Callable[[], list[Any]]
+
+
+def dense(units: int = 6, **how: Any) -> Any:
+    return L.Dense(units, bias_initializer="uniform", **how)
+
+
+def bordered(*layers: Any) -> list[Any]:
+    """Something to learn before and behind."""
+    return [dense(6), *layers, L.Flatten(), dense(2)]
+
+
+FAMILIES: dict[str, dict[str, tuple[tuple[int, ...], Stack]]] = {
+    "shapes": {
+        "reshape": ((6,), lambda: [dense(12), L.Reshape((3, -1)), dense(3, activation="tanh"), L.Flatten(), dense(2)]),
+        "permute": ((3, 4), lambda: bordered(L.Permute((2, 1)), dense(5, activation="tanh"))),
+        "permute grids": ((2, 3, 4), lambda: bordered(L.Permute((3, 1, 2)), dense(5, activation="tanh"))),
+        "repeat": ((6,), lambda: bordered(L.RepeatVector(3), dense(4, activation="tanh"))),
+        "rescaling": ((6,), lambda: [L.Rescaling(0.5, offset=-0.25), *bordered(L.Rescaling(2.0))]),
+        "rescaling each": ((2, 3), lambda: [L.Rescaling([1.0, 2.0, 3.0], offset=[0.0, 1.0, 2.0]), *bordered()]),
+    },
+    "rectifiers": {
+        "relu": ((6,), lambda: bordered(L.ReLU())),
+        "relu6": ((6,), lambda: bordered(L.ReLU(max_value=0.5))),
+        "relu, all": ((6,), lambda: bordered(L.ReLU(max_value=1.0, negative_slope=0.1, threshold=0.2))),
+        "relu, threshold": ((4, 3), lambda: bordered(L.ReLU(threshold=0.3))),
+        "relu, slope": ((6,), lambda: bordered(L.ReLU(negative_slope=1.5))),
+        "leaky": ((6,), lambda: bordered(L.LeakyReLU())),
+        "leaky, steep": ((4, 3), lambda: bordered(L.LeakyReLU(negative_slope=0.7))),
+        "elu": ((6,), lambda: bordered(L.ELU())),
+        "softmax": ((6,), lambda: bordered(L.Softmax())),
+        "softmax, steps": ((4, 3), lambda: bordered(L.Softmax(axis=1))),
+        "softmax, both": ((4, 3), lambda: bordered(L.Softmax(axis=[1, 2]))),
+        "prelu": ((6,), lambda: bordered(L.PReLU("uniform", alpha_regularizer="l2"))),
+        "prelu, shared": ((4, 3), lambda: bordered(L.PReLU("uniform", shared_axes=[1]))),
+        "prelu, channels": ((2, 3, 3), lambda: bordered(L.PReLU("uniform", shared_axes=[1, 2]))),
+    },
+}
+
+
+def made(family: str) -> dict[str, Any]:
+    arrays: dict[str, Any] = {}
+    told: dict[str, Any] = {}
+    for number, (case, (shape, stack)) in enumerate(FAMILIES[family].items()):
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(number)
+        rng = np.random.default_rng(number)
+        x = rng.standard_normal((20, *shape)).astype(np.float32)
+        y = rng.standard_normal((20, 2)).astype(np.float32)
+        model = keras.Sequential([keras.Input(shape), *stack()])
+        model.compile(keras.optimizers.SGD(0.05, momentum=0.5), "mean_squared_error", metrics=["mean_absolute_error"])
+        arrays[f"{case}/before"] = np.concatenate([np.zeros(0), *(w.ravel() for w in model.get_weights())]).astype("f")
+        how: dict[str, Any] = {"batch_size": 8, "verbose": 0}
+        history = model.fit(x, y, epochs=3, shuffle=False, **how).history
+        arrays |= {f"{case}/x": x, f"{case}/y": y, f"{case}/predictions": model.predict(x, verbose=0)}
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.h5"
+            model.save(path)
+            arrays[f"{case}/h5"] = np.frombuffer(path.read_bytes(), np.uint8)
+        lines = io.StringIO()
+        model.summary(line_length=120, print_fn=lambda text, to=lines: print(text, file=to))
+        told[case] = {
+            "history": history,
+            "evaluated": model.evaluate(x, y, return_dict=True, **how),
+            "summary": lines.getvalue(),
+        }
+    return arrays | {"cases": np.array(json.dumps(told))}
+
+
+def main(*families: str) -> None:
+    for family in families or FAMILIES:
+        np.savez_compressed(HERE / f"keras_layers_{family}.npz", **made(family))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
