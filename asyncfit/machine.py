@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["THREAD_VARIABLES", "blas"]
+__all__ = ["THREAD_VARIABLES", "blas", "function"]
 
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 """What says, before a process starts, how many threads its BLAS uses."""
@@ -29,14 +29,26 @@ def _library() -> Any:
     return None
 
 
-def _ask(what: str, kind: Any) -> Any:
+def function(name: str) -> tuple[Any, Any] | None:
+    """A function of OpenBLAS as ctypes has it, and the type of its whole numbers; None if there is none such.
+
+    `name` as in its header, `openblas_get_corename` or `cblas_saxpy`; builds put parts of their own around it.
+    """
     library = _library()
-    for name in (f"scipy_openblas_{what}64_", f"scipy_openblas_{what}", f"openblas_{what}64_", f"openblas_{what}"):
-        function = getattr(library, name, None)
-        if function is not None:
-            function.restype = kind
-            return function()
+    for begin in ("scipy_", ""):
+        for end, whole in (("64_", ctypes.c_int64), ("", ctypes.c_int32)):
+            found = getattr(library, f"{begin}{name}{end}", None)
+            if found is not None:
+                return found, whole
     return None
+
+
+def _ask(what: str, kind: Any) -> Any:
+    found = function(f"openblas_{what}")
+    if found is None:
+        return None
+    found[0].restype = kind
+    return found[0]()
 
 
 def blas() -> dict[str, Any]:

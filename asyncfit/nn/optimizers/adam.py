@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from asyncfit.nn.arrays import Array, Call
+from asyncfit.nn.blas import add_scaled, blend
 from asyncfit.nn.naming import number
 
 from .base import Optimizer
@@ -37,7 +38,7 @@ class Adam(Optimizer):
         self.beta_2 = number(f"{name}(beta_2=…)", beta_2, least=0.0, below=1.0)
         self.epsilon = number(f"{name}(epsilon=…)", epsilon, least=0.0)
         self.amsgrad = bool(amsgrad)
-        self._alpha: Array = np.zeros((), np.float32)
+        self._step: Array = np.zeros((), np.float32)  # −α
 
     @property
     def slot_groups(self) -> tuple[tuple[str, ...], ...]:
@@ -46,26 +47,21 @@ class Adam(Optimizer):
     def before(self) -> None:
         single, t = np.float32, np.float32(self.iterations + 1)
         first, second = single(1) - single(self.beta_1) ** t, single(1) - single(self.beta_2) ** t
-        self._alpha[()] = self._rate * np.sqrt(second) / first
+        self._step[()] = -(self._rate * np.sqrt(second) / first)
 
     def calls(self, w: Array, g: Array, slots: Mapping[str, Array], take: Callable[[], Array]) -> list[Call]:
         m, v, s = slots["momentum"], slots["velocity"], take()
-        first, second, epsilon = (np.array(x, w.dtype) for x in (1 - self.beta_1, 1 - self.beta_2, self.epsilon))
+        epsilon = np.array(self.epsilon, w.dtype)
         most = slots.get("velocity_hat", v)
-        return [
-            partial(np.subtract, g, m, s),
-            partial(np.multiply, s, first, s),
-            partial(np.add, m, s, m),
+        return [  # (the square root takes a third of it: NumPy's has no fast loop yet)
+            *blend(m, self.beta_1, g, 1 - self.beta_1, s),
             partial(np.multiply, g, g, s),
-            partial(np.subtract, s, v, s),
-            partial(np.multiply, s, second, s),
-            partial(np.add, v, s, v),
+            *blend(v, self.beta_2, s, 1 - self.beta_2, s),
             *([partial(np.maximum, most, v, out=most)] if self.amsgrad else []),
             partial(np.sqrt, most, s),
             partial(np.add, s, epsilon, s),
             partial(np.divide, m, s, s),
-            partial(np.multiply, s, self._alpha, s),
-            partial(np.subtract, w, s, w),
+            *add_scaled(w, self._step, s, s),
         ]
 
     def get_config(self) -> dict[str, Any]:

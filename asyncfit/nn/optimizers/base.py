@@ -13,7 +13,7 @@ from asyncfit.nn.naming import CheckedKeywords, fold, number, plain_config
 
 __all__ = ["Optimizer"]
 
-BLOCK = 1 << 17
+BLOCK = 1 << 15
 """Elements that a step handles at a time: weights, gradients, slots and scratch of one block stay in the cache."""
 
 IGNORED = ("name", "jit_compile", "is_legacy_optimizer", "ema_momentum", "ema_overwrite_frequency")
@@ -45,6 +45,7 @@ class Optimizer(CheckedKeywords):
 
     def __init__(self, learning_rate: float | None = None) -> None:
         self._rate: Array = np.zeros((), np.float32)
+        self._descent: Array = np.zeros((), np.float32)  # −η: what gradients are scaled with where they are added
         self.busy: str | None = None
         self.learning_rate = self.default_learning_rate if learning_rate is None else learning_rate
         self.iterations = 0
@@ -65,6 +66,7 @@ class Optimizer(CheckedKeywords):
     def set_rate(self, value: float) -> None:
         """As setting `learning_rate`, for whoever trains with it."""
         self._rate[()] = number(f"{type(self).__name__}(learning_rate=…)", value, least=0.0)
+        self._descent[()] = -self._rate
 
     @property
     def slot_groups(self) -> tuple[tuple[str, ...], ...]:

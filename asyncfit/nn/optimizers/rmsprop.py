@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from asyncfit.nn.arrays import Array, Call
+from asyncfit.nn.blas import add_scaled, blend
 from asyncfit.nn.naming import number
 
 from .base import Optimizer
@@ -43,37 +44,26 @@ class RMSprop(Optimizer):
 
     def calls(self, w: Array, g: Array, slots: Mapping[str, Array], take: Callable[[], Array]) -> list[Call]:
         v, s, root = slots["velocity"], take(), take()
-        rho, rest, epsilon = (np.array(value, w.dtype) for value in (self.rho, 1 - self.rho, self.epsilon))
-        calls: list[Call] = [
-            partial(np.multiply, g, g, s),
-            partial(np.multiply, s, rest, s),
-            partial(np.multiply, v, rho, v),
-            partial(np.add, v, s, v),
-        ]
+        epsilon = np.array(self.epsilon, w.dtype)
+        calls: list[Call] = [partial(np.multiply, g, g, s), *blend(v, self.rho, s, 1 - self.rho, s)]
         if self.centered:
             mean = slots["average_gradient"]
             calls += [
-                partial(np.multiply, g, rest, s),
-                partial(np.multiply, mean, rho, mean),
-                partial(np.add, mean, s, mean),
+                *blend(mean, self.rho, g, 1 - self.rho, s),
                 partial(np.multiply, mean, mean, root),
                 partial(np.subtract, v, root, root),
                 partial(np.add, root, epsilon, root),
             ]
         else:
             calls += [partial(np.add, v, epsilon, root)]
-        calls += [
-            partial(np.sqrt, root, root),
-            partial(np.multiply, g, self._rate, s),
-            partial(np.divide, s, root, s),
-        ]
+        calls += [partial(np.sqrt, root, root), partial(np.divide, g, root, s)]
         if not self.momentum:
-            return [*calls, partial(np.subtract, w, s, w)]
+            return [*calls, *add_scaled(w, self._descent, s, s)]
         m, beta = slots["momentum"], np.array(self.momentum, w.dtype)
         return [
             *calls,
             partial(np.multiply, m, beta, m),
-            partial(np.add, m, s, m),
+            *add_scaled(m, self._rate, s, s),
             partial(np.subtract, w, m, w),
         ]
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from asyncfit.errors import InvalidInput
 from asyncfit.nn.arrays import Array, Call
+from asyncfit.nn.blas import add_scaled
 from asyncfit.nn.naming import number
 
 from .base import Optimizer
@@ -34,21 +35,14 @@ class SGD(Optimizer):
         return (("momentum",),) if self.momentum else ()
 
     def calls(self, w: Array, g: Array, slots: Mapping[str, Array], take: Callable[[], Array]) -> list[Call]:
-        step = take()
-        descend: Call = partial(np.multiply, g, self._rate, step)
+        s = take()
         if not self.momentum:
-            return [descend, partial(np.subtract, w, step, w)]
+            return add_scaled(w, self._descent, g, s)
         v, beta = slots["momentum"], np.array(self.momentum, w.dtype)
-        calls: list[Call] = [descend, partial(np.multiply, v, beta, v), partial(np.subtract, v, step, v)]
+        calls: list[Call] = [partial(np.multiply, v, beta, v), *add_scaled(v, self._descent, g, s)]
         if not self.nesterov:
             return [*calls, partial(np.add, w, v, w)]
-        ahead = take()
-        return [
-            *calls,
-            partial(np.multiply, v, beta, ahead),
-            partial(np.subtract, ahead, step, ahead),
-            partial(np.add, w, ahead, w),
-        ]
+        return [*calls, *add_scaled(w, beta, v, s), *add_scaled(w, self._descent, g, s)]
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"momentum": self.momentum, "nesterov": self.nesterov}
