@@ -7,10 +7,12 @@ from .nn.initializers import GlorotNormal as GlorotNormal
 from .nn.initializers import GlorotUniform as GlorotUniform
 from .nn.initializers import HeNormal as HeNormal
 from .nn.initializers import HeUniform as HeUniform
+from .nn.initializers import Identity as Identity
 from .nn.initializers import Initializer as Initializer
 from .nn.initializers import LecunNormal as LecunNormal
 from .nn.initializers import LecunUniform as LecunUniform
 from .nn.initializers import Ones as Ones
+from .nn.initializers import Orthogonal as Orthogonal
 from .nn.initializers import RandomNormal as RandomNormal
 from .nn.initializers import RandomUniform as RandomUniform
 from .nn.initializers import TruncatedNormal as TruncatedNormal
@@ -23,10 +25,12 @@ __all__ = [
     "GlorotUniform",
     "HeNormal",
     "HeUniform",
+    "Identity",
     "Initializer",
     "LecunNormal",
     "LecunUniform",
     "Ones",
+    "Orthogonal",
     "RandomNormal",
     "RandomUniform",
     "TruncatedNormal",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from .nn.layers import ELU as ELU
+from .nn.layers import GRU as GRU
+from .nn.layers import LSTM as LSTM
 from .nn.layers import Activation as Activation
 from .nn.layers import ActivityRegularization as ActivityRegularization
 from .nn.layers import Dense as Dense
@@ -18,11 +20,14 @@ from .nn.layers import ReLU as ReLU
 from .nn.layers import RepeatVector as RepeatVector
 from .nn.layers import Rescaling as Rescaling
 from .nn.layers import Reshape as Reshape
+from .nn.layers import SimpleRNN as SimpleRNN
 from .nn.layers import Softmax as Softmax
 from .nn.layers import Weight as Weight
 
 __all__ = [
     "ELU",
+    "GRU",
+    "LSTM",
     "Activation",
     "ActivityRegularization",
     "Dense",
@@ -38,6 +43,7 @@ __all__ = [
     "RepeatVector",
     "Rescaling",
     "Reshape",
+    "SimpleRNN",
     "Softmax",
     "Weight",
 ]

@@ -1,8 +1,9 @@
 """Files of weights alone: Keras 3's `.weights.h5`, read and written, and the weights in its other HDF5 files.
 
 A `.weights.h5` has a group for each layer, `layers/<class in snake case>[_n]/vars`, and in it the layer's arrays by
-number, trainable ones first; layers are found by that group's name, not by their own. With a compiled model it has
-`optimizer/vars` too: the iteration, the learning rate, then the slots. Plain synchronous code about bytes.
+number, trainable ones first (a recurrent layer's in `cell/vars`, and so on: `_part`); layers are found by that
+group's name, not by their own. With a compiled model it has `optimizer/vars` too: the iteration, the learning rate,
+then the slots. Plain synchronous code about bytes.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from .skeleton import declare
 
 __all__ = ["SavedWeights", "from_bytes", "keys", "segments", "to_bytes"]
 
+_PARTS = ("cell", "layer", "forward_layer", "backward_layer")
+_RECURRENT = ("GRU", "LSTM", "SimpleRNN")
 _PLACES = ("layers", "_layer_checkpoint_dependencies")  # the second in files of Keras 2.13 to 2.15
 
 
@@ -63,10 +66,15 @@ class Description:
         self.arrays: dict[str, Array] = {}
         self._names: dict[str, str] = {}
         config = model.config["config"]
-        kinds = {one["config"]["name"]: one["class_name"] for one in config["layers"]}
+        entries = {one["config"]["name"]: one for one in config["layers"]}
         self._add("", config["name"], [])
-        for key, (name, arrays) in zip(keys(kinds[name] for name, _ in model.weights), model.weights, strict=True):
-            self._add(f"/layers/{key}", name, [array for _, array in arrays])
+        names = keys(entries[name]["class_name"] for name, _ in model.weights)
+        for key, (name, arrays) in zip(names, model.weights, strict=True):
+            parts: dict[str, list[Array]] = {"": []}
+            for weight, array in arrays:
+                parts.setdefault(_part(entries[name], weight), []).append(array)
+            for part, found in parts.items():
+                self._add(f"/layers/{key}{part}", name, found)
         if model.optimizer_weights:
             settings = (model.training_config or {}).get("optimizer_config", {}).get("config", {})
             iteration, *rest = [array for _, array in model.optimizer_weights]
@@ -86,6 +94,19 @@ class Description:
             file.create_group(path).attrs["name"] = name
         for path, array in self.arrays.items():
             declare(file, path, array.dtype, array.shape)
+
+
+def _part(entry: Any, weight: str) -> str:
+    """In which part of a layer Keras keeps a weight: `/cell` of an LSTM, `/forward_layer/cell` of a wrapped one."""
+    kind, inner = entry["class_name"], entry["config"]
+    first, _, rest = weight.partition("/")
+    if kind == "Bidirectional":
+        forward = inner["layer"]["config"]["name"] == first
+        wrapped = inner["layer"] if forward else inner.get("backward_layer", inner["layer"])
+        return ("/forward_layer" if forward else "/backward_layer") + _part(wrapped, rest)
+    if kind == "TimeDistributed":
+        return "/layer" + _part(inner["layer"], rest)
+    return "/cell" if kind in _RECURRENT else ""
 
 
 def segments(model: SavedModel) -> list[Segment]:
@@ -124,12 +145,21 @@ def _with_some(layers: list[LayerWeights]) -> list[LayerWeights]:
 def _keyed(reader: Reader, group: Group) -> list[LayerWeights]:
     found = []
     for key in group.links:
-        for part in reader.group(group, key).links:
-            if part != "vars" and reader.group(group, f"{key}/{part}").links:
-                raise BadFile(f"has weights in parts of the layer {key} ({part}), which is not supported")
-        arrays = _numbered(reader, group, key)
+        arrays = _with_parts(reader, group, key)
         found.append(LayerWeights(key, [(str(number), array) for number, array in enumerate(arrays)]))
     return found
+
+
+def _with_parts(reader: Reader, group: Group, key: str, depth: int = 0) -> list[Array]:
+    """The arrays of a layer, then those of its parts (the cell of an LSTM, what a wrapper wraps), in Keras's order."""
+    arrays = _numbered(reader, group, key)
+    inner = reader.group(group, key)
+    for part in inner.links:
+        if part not in (*_PARTS, "vars", "seed_generator") and reader.group(inner, part).links:
+            raise BadFile(f"has weights in parts of the layer {key} ({part}), which is not supported")
+    if depth > 3:
+        raise BadFile(f"has parts of parts of the layer {key} without end")
+    return arrays + [a for part in _PARTS if part in inner.links for a in _with_parts(reader, inner, part, depth + 1)]
 
 
 def _numbered(reader: Reader, group: Group, key: str) -> list[Array]:

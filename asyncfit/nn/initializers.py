@@ -23,11 +23,13 @@ __all__ = [
     "GlorotUniform",
     "HeNormal",
     "HeUniform",
+    "Identity",
     "Initializer",
     "InitializerLike",
     "LecunNormal",
     "LecunUniform",
     "Ones",
+    "Orthogonal",
     "RandomNormal",
     "RandomUniform",
     "TruncatedNormal",
@@ -208,6 +210,43 @@ class LecunNormal(Named):
     settings = (1.0, "fan_in", "truncated_normal")
 
 
+class Orthogonal(Seeded):
+    """Rows (or columns, whichever are fewer) are at right angles to each other and of length `gain` (Saxe et al. 2014).
+
+    All axes but the last count as rows.
+    """
+
+    def __init__(self, gain: float = 1.0, seed: int | None = None) -> None:
+        self.gain = number("Orthogonal(gain=…)", gain)
+        self.seed = whole_seed(seed)
+
+    def draw(self, shape: Shape, rng: np.random.Generator) -> Array:
+        if len(shape) < 2:
+            raise InvalidInput(f"Orthogonal fills weights of at least two axes, not of the shape {shape}")
+        rows, columns = math.prod(shape[:-1]), shape[-1]
+        q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
+        q *= np.where(np.diag(r) < 0, -1.0, 1.0)  # so that each such matrix is as likely as any other
+        return self.gain * (q.T if rows < columns else q).reshape(shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"gain": self.gain, "seed": self.seed}
+
+
+class Identity(Initializer):
+    """`gain` on the diagonal of a matrix, 0 elsewhere."""
+
+    def __init__(self, gain: float = 1.0) -> None:
+        self.gain = number("Identity(gain=…)", gain)
+
+    def fill(self, shape: Shape, rng: np.random.Generator) -> Array:
+        if len(shape) != 2:
+            raise InvalidInput(f"Identity fills matrices, not weights of the shape {shape}")
+        return self.gain * np.eye(*shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"gain": self.gain}
+
+
 def truncated(shape: Shape, rng: np.random.Generator) -> Array:
     found = rng.standard_normal(shape)
     while (outside := np.abs(found) > 2.0).any():
@@ -237,9 +276,11 @@ SPELLINGS = {
     "glorot_uniform": GlorotUniform,
     "he_normal": HeNormal,
     "he_uniform": HeUniform,
+    "identity": Identity,
     "lecun_normal": LecunNormal,
     "lecun_uniform": LecunUniform,
     "ones": Ones,
+    "orthogonal": Orthogonal,
     "random_normal": RandomNormal,
     "random_uniform": RandomUniform,
     "truncated_normal": TruncatedNormal,

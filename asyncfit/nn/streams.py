@@ -19,7 +19,7 @@ from asyncfit.errors import InvalidInput
 __all__ = ["Dice", "checked_seed", "initial_stream"]
 
 WORD = (1 << 64) - 1
-INITIAL_WEIGHTS, DROPOUT = 1, 2
+INITIAL_WEIGHTS, DROPOUT, RECURRENT_INPUTS, RECURRENT_STATES = 1, 2, 20, 21
 """Purposes: the upper half of the counter's second word."""
 
 

@@ -36,8 +36,8 @@ def asyncfit(work: Workload) -> Train:
         "conv": lambda filters, size, activation: layers.Conv2D(filters, size, activation=activation),  # type: ignore[attr-defined]
         "pool": lambda size: layers.MaxPooling2D(size),  # type: ignore[attr-defined]
         "flatten": lambda: layers.Flatten(),
-        "lstm": lambda units: layers.LSTM(units),  # type: ignore[attr-defined]
-        "gru": lambda units: layers.GRU(units),  # type: ignore[attr-defined]
+        "lstm": lambda units: layers.LSTM(units),
+        "gru": lambda units: layers.GRU(units),
         "embedding": lambda words, size: layers.Embedding(words, size),  # type: ignore[attr-defined]
     }
     try:

@@ -117,3 +117,25 @@ def test_unknown_names_get_the_nearest() -> None:
         RandomNormal(stddev=-1)
     with pytest.raises(InvalidInput, match="whole number from 0"):
         HeNormal(seed=-1)
+
+
+@pytest.mark.parametrize("shape", [(4, 12), (12, 4), (5, 5), (2, 3, 4)])
+def test_orthogonal_rows_or_columns(shape: tuple[int, ...]) -> None:
+    found = initializers.Orthogonal(gain=2.0, seed=1).fill(shape, np.random.default_rng(0)).reshape(-1, shape[-1])
+    small = found if found.shape[0] <= found.shape[1] else found.T
+    np.testing.assert_allclose(small @ small.T, 4 * np.eye(len(small)), atol=1e-12)
+
+
+def test_orthogonal_matrices_are_spread_evenly() -> None:
+    rng = np.random.default_rng(0)
+    corners = [initializers.Orthogonal().fill((2, 2), rng)[0, 0] for _ in range(2000)]
+    np.testing.assert_allclose([np.mean(corners), np.var(corners)], [0, 0.5], atol=0.06)  # a cosine of any angle
+
+
+def test_identity() -> None:
+    rng = np.random.default_rng(0)
+    np.testing.assert_array_equal(initializers.Identity(3).fill((2, 3), rng), [[3, 0, 0], [0, 3, 0]])
+    with pytest.raises(InvalidInput, match="matrices"):
+        initializers.Identity().fill((2, 2, 2), rng)
+    with pytest.raises(InvalidInput, match="two axes"):
+        initializers.Orthogonal().fill((2,), rng)

@@ -9,8 +9,10 @@ from .base import Weight as Weight
 from .dense import Dense as Dense
 from .dropout import Dropout as Dropout
 from .flatten import Flatten as Flatten
+from .gru import GRU as GRU
 from .input import Input as Input
 from .input import InputLayer as InputLayer
+from .lstm import LSTM as LSTM
 from .prelu import PReLU as PReLU
 from .rectifiers import ELU as ELU
 from .rectifiers import LeakyReLU as LeakyReLU
@@ -20,10 +22,13 @@ from .rescaling import Rescaling as Rescaling
 from .reshape import Permute as Permute
 from .reshape import RepeatVector as RepeatVector
 from .reshape import Reshape as Reshape
+from .simple_rnn import SimpleRNN as SimpleRNN
 
 __all__ = [
     "ELU",
+    "GRU",
     "KINDS",
+    "LSTM",
     "Activation",
     "ActivityRegularization",
     "Dense",
@@ -39,6 +44,7 @@ __all__ = [
     "RepeatVector",
     "Rescaling",
     "Reshape",
+    "SimpleRNN",
     "Softmax",
     "Weight",
 ]
@@ -46,6 +52,9 @@ __all__ = [
 KINDS: dict[str, type[Layer]] = {
     cls.__name__: cls
     for cls in (
+        SimpleRNN,
+        LSTM,
+        GRU,
         Activation,
         ActivityRegularization,
         Dense,
