@@ -7,6 +7,8 @@ from .nn.layers import GRU as GRU
 from .nn.layers import LSTM as LSTM
 from .nn.layers import Activation as Activation
 from .nn.layers import ActivityRegularization as ActivityRegularization
+from .nn.layers import Conv1D as Conv1D
+from .nn.layers import Conv2D as Conv2D
 from .nn.layers import Dense as Dense
 from .nn.layers import Dropout as Dropout
 from .nn.layers import Flatten as Flatten
@@ -14,6 +16,8 @@ from .nn.layers import Input as Input
 from .nn.layers import InputLayer as InputLayer
 from .nn.layers import Layer as Layer
 from .nn.layers import LeakyReLU as LeakyReLU
+from .nn.layers import MaxPooling1D as MaxPooling1D
+from .nn.layers import MaxPooling2D as MaxPooling2D
 from .nn.layers import Permute as Permute
 from .nn.layers import PReLU as PReLU
 from .nn.layers import ReLU as ReLU
@@ -30,6 +34,8 @@ __all__ = [
     "LSTM",
     "Activation",
     "ActivityRegularization",
+    "Conv1D",
+    "Conv2D",
     "Dense",
     "Dropout",
     "Flatten",
@@ -37,6 +43,8 @@ __all__ = [
     "InputLayer",
     "Layer",
     "LeakyReLU",
+    "MaxPooling1D",
+    "MaxPooling2D",
     "PReLU",
     "Permute",
     "ReLU",

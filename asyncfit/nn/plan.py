@@ -8,7 +8,13 @@ from the last layer to the first, because the consumer of a value decides how it
   behind the features, which makes the bias part of a matrix product, leaves everything else contiguous;
 - wide ones, and the network's input, lie row by row with the ones as a last column ("padded"): matrix products are
   15 % faster that way round, and the gap costs little where rows are long;
-- whatever has more axes lies in C order ("rows"), and its bias is added separately.
+- whatever has more axes lies in C order ("rows"), and its bias is added separately;
+- but between layers that ask for it (`Layer.order`), convolutions and pooling, images lie as "planes": `(height,
+  channels, width, rows)` in memory, and sequences as `(channels, steps, rows)`. Neighbouring pixels of all samples are
+  one long run then, and the patches of a convolution are views of a few copies of such runs.
+
+Where two layers want another order the plan puts a copy between them. A layer may be planned together with the one
+behind it (`Layer.absorbs`): a convolution does so with the pooling that follows.
 """
 
 from __future__ import annotations
@@ -24,7 +30,7 @@ from .arrays import Array, Call, DType, Shape
 from .layers.base import Layer
 from .penalties import Penalty
 from .streams import Dice
-from .workspace import Place, Workspace
+from .workspace import Place, Workspace, is_planes
 
 __all__ = ["Plan", "WeightsOf"]
 
@@ -74,6 +80,7 @@ class Plan:
         grads = [grads_of(layer) if grads_of else {} for layer in layers]
         wanted = [any(grads[:i]) for i in range(len(layers) + 1)]  # does anybody before boundary i learn?
         orders = [order_of(layers, i, training) for i in range(len(layers))]
+        spans = spans_of(layers)
         masks = self._masks(layers)
         self.mask = masks[-1]
 
@@ -84,15 +91,15 @@ class Plan:
         self.dy = dy = self._take(output, last_order) if wanted[-1] else None
         self.z = y
         parts: list[tuple[list[Call], list[Call]]] = []
-        for i in reversed(range(len(layers))):
+        for i, end in reversed(spans):
             layer = layers[i]
             assert layer.input_shape is not None
             passes = layer.passes(training)
-            z = y
+            z, shape = y, y.shape[1:]
             before: list[Call] = []
             after: list[Call] = []
             if layer.followed_by is not linear:
-                z = self._take(y.shape[1:], orders[i] if passes else own_order(y.shape[1:]))
+                z = self._take(shape, "planes" if is_planes(y) else orders[i] if passes else own_order(shape))
                 before = layer.followed_by.forward(z, y, workspace)
                 after = [] if dy is None else layer.followed_by.backward(z, y, dy, workspace)
             if penalties is not None and layer.activity_regularizer is not None:
@@ -102,11 +109,15 @@ class Plan:
                     before.append(penalty)
                 else:
                     after.insert(0, penalty)  # dy is whole then, and y still there: value and gradient in one
-                self.whole_head = self.whole_head or i == len(layers) - 1
-            if i == len(layers) - 1:
+                self.whole_head = self.whole_head or end == len(layers) - 1
+            if end == len(layers) - 1:
                 self.z, self.activation, self.head_forward, self.head_backward = z, layer.followed_by, before, after
                 before, after = [], []
-            if passes and (x := reshaped(z, layer.input_shape)) is not None:
+            if passes and is_planes(z) and layer.input_shape == shape:
+                parts.append((before, after))
+                y, dy = z, dy if wanted[i] else None
+                continue
+            if passes and not is_planes(z) and (x := reshaped(z, layer.input_shape)) is not None:
                 dx = None if dy is None or not wanted[i] else reshaped(dy, layer.input_shape)
                 if dy is not None and wanted[i] and (dx is None or (dx.ndim > 2 and not dx.flags.c_contiguous)):
                     dx = self._take(layer.input_shape, "rows")  # the consumer's order of a vector does not fit here
@@ -114,9 +125,22 @@ class Plan:
                 parts.append((before, after))
                 y, dy = x, dx
                 continue
+            order = orders[i]
+            if not passes:
+                planes = is_planes(z) if layer.order == "any" else layer.order == "planes" and len(shape) in (2, 3)
+                if planes != is_planes(z):  # the layer writes an array of its own, from which z is copied
+                    own = self._take(shape, "planes" if planes else own_order(shape))
+                    before.insert(0, partial(np.copyto, z, own))
+                    z = own
+                    if dy is not None:
+                        own = self._take(shape, "planes" if planes else own_order(shape))
+                        after.append(partial(np.copyto, own, dy))
+                        dy = own
+                if layer.order == "planes" or (layer.order == "any" and planes):
+                    order = "planes"
             whole = layer.takes_integers and all(straight(before, training) for before in layers[:i])
-            x, ones = self._input(layer, orders[i], np.dtype(np.intp) if whole else None)
-            dx = self._take(layer.input_shape, orders[i]) if wanted[i] else None
+            x, ones = self._input(layer, order, np.dtype(np.intp) if whole else None)
+            dx = self._take(layer.input_shape, order) if wanted[i] else None
             if passes:
                 back: list[Call] = []
                 if dx is not None:
@@ -129,7 +153,10 @@ class Plan:
                     weights=weights_of(layer), grads=grads[i], training=training,
                     mask=masks[i], new_mask=masks[i + 1] if layer.makes_mask else None,
                 )  # fmt: skip
-                layer.plan(place)
+                if end == i:
+                    layer.plan(place)
+                else:
+                    layer.plan_with(place, layers[end])
                 self._enter += place.enter
                 parts.append(([*place.forward, *before], [*after, *place.backward]))
             y, dy = x, dx
@@ -159,6 +186,8 @@ class Plan:
     def _take(self, shape: Shape, order: str) -> Array:
         if order == "columns":
             return self.workspace.take((shape[0], self.rows)).T
+        if order == "planes":
+            return self.workspace.take_planes(self.rows, shape)
         return self.workspace.take((self.rows, *shape))
 
     def _masks(self, layers: Sequence[Layer]) -> list[Array | None]:
@@ -178,7 +207,7 @@ class Plan:
         assert shape is not None
         if dtype is not None:
             return self.workspace.take((self.rows, *shape), dtype), None
-        if order == "rows" or not layer.wants_ones(shape):
+        if order in ("rows", "planes") or not layer.wants_ones(shape):
             return self._take(shape, order), None
         (features,) = shape
         ones = self._take((features + 1,), order)
@@ -202,6 +231,17 @@ def order_of(layers: Sequence[Layer], i: int, training: bool) -> str:
 def straight(layer: Layer, training: bool) -> bool:
     """Whether a layer's output is its input, reshaped at most."""
     return layer.passes(training) and layer.followed_by is linear
+
+
+def spans_of(layers: Sequence[Layer]) -> list[tuple[int, int]]:
+    """First and last number of the layers that are planned as one."""
+    spans: list[tuple[int, int]] = []
+    for i, layer in enumerate(layers):
+        if spans and spans[-1][0] == i - 1 == spans[-1][1] and layers[i - 1].absorbs(layer):
+            spans[-1] = i - 1, i
+        else:
+            spans.append((i, i))
+    return spans
 
 
 def own_order(shape: Shape) -> str:

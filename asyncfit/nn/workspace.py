@@ -18,7 +18,7 @@ from .arrays import Array, Call, DType, Shape
 if TYPE_CHECKING:
     from .streams import Dice
 
-__all__ = ["Place", "Workspace", "joined"]
+__all__ = ["Place", "Workspace", "is_planes", "joined", "planes"]
 
 
 class Workspace:
@@ -50,10 +50,19 @@ class Workspace:
             block = self._blocks[index] = np.empty(size, dtype)
         return block[:size].reshape(shape)
 
+    def take_planes(self, rows: int, shape: Shape, dtype: DType | type | None = None) -> Array:
+        """An array `(rows, *shape)` that lies as planes, see `planes`."""
+        if len(shape) == 2:
+            return self.take((shape[1], shape[0], rows), dtype).transpose(2, 1, 0)
+        height, width, channels = shape
+        return self.take((height, channels, width, rows), dtype).transpose(3, 0, 2, 1)
+
     def like(self, array: Array, dtype: DType | type | None = None) -> Array:
         """An array of the shape and memory layout of `array`, so that both are run through in step."""
         if array.ndim == 2 and array.strides[0] < array.strides[1]:
             return self.take(array.shape[::-1], dtype).T
+        if is_planes(array):
+            return self.take_planes(array.shape[0], array.shape[1:], dtype)
         return self.take(array.shape, dtype)
 
 
@@ -109,6 +118,18 @@ class Place:
     def like(self, array: Array, dtype: DType | type | None = None) -> Array:
         """Scratch memory that lies as `array` does."""
         return self.workspace.like(array, dtype)
+
+
+def planes(array: Array) -> Array:
+    """Images `(rows, height, width, channels)` as `(height, channels, width, rows)`, sequences `(rows, steps,
+    channels)` as `(1, channels, steps, rows)`; in the order of memory, if they lie as planes.
+    """
+    return array.transpose(1, 3, 2, 0) if array.ndim == 4 else array.transpose(2, 1, 0)[None]
+
+
+def is_planes(array: Array) -> bool:
+    """Whether images or sequences lie as planes, and not in C order."""
+    return array.ndim in (3, 4) and planes(array).flags.c_contiguous and not array.flags.c_contiguous
 
 
 def joined(upper: Array, lower: Array) -> Array:

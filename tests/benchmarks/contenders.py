@@ -33,8 +33,8 @@ def asyncfit(work: Workload) -> Train:
 
     made: dict[str, Callable[..., Any]] = {
         "dense": lambda units, activation: layers.Dense(units, activation),
-        "conv": lambda filters, size, activation: layers.Conv2D(filters, size, activation=activation),  # type: ignore[attr-defined]
-        "pool": lambda size: layers.MaxPooling2D(size),  # type: ignore[attr-defined]
+        "conv": lambda filters, size, activation: layers.Conv2D(filters, size, activation=activation),
+        "pool": lambda size: layers.MaxPooling2D(size),
         "flatten": lambda: layers.Flatten(),
         "lstm": lambda units: layers.LSTM(units),
         "gru": lambda units: layers.GRU(units),

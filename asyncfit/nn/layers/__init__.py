@@ -6,6 +6,8 @@ from .activation import Activation as Activation
 from .activity_regularization import ActivityRegularization as ActivityRegularization
 from .base import Layer as Layer
 from .base import Weight as Weight
+from .conv import Conv1D as Conv1D
+from .conv import Conv2D as Conv2D
 from .dense import Dense as Dense
 from .dropout import Dropout as Dropout
 from .flatten import Flatten as Flatten
@@ -13,6 +15,8 @@ from .gru import GRU as GRU
 from .input import Input as Input
 from .input import InputLayer as InputLayer
 from .lstm import LSTM as LSTM
+from .max_pooling import MaxPooling1D as MaxPooling1D
+from .max_pooling import MaxPooling2D as MaxPooling2D
 from .prelu import PReLU as PReLU
 from .rectifiers import ELU as ELU
 from .rectifiers import LeakyReLU as LeakyReLU
@@ -31,6 +35,8 @@ __all__ = [
     "LSTM",
     "Activation",
     "ActivityRegularization",
+    "Conv1D",
+    "Conv2D",
     "Dense",
     "Dropout",
     "Flatten",
@@ -38,6 +44,8 @@ __all__ = [
     "InputLayer",
     "Layer",
     "LeakyReLU",
+    "MaxPooling1D",
+    "MaxPooling2D",
     "PReLU",
     "Permute",
     "ReLU",
@@ -52,23 +60,27 @@ __all__ = [
 KINDS: dict[str, type[Layer]] = {
     cls.__name__: cls
     for cls in (
-        SimpleRNN,
-        LSTM,
+        ELU,
         GRU,
+        LSTM,
         Activation,
         ActivityRegularization,
+        Conv1D,
+        Conv2D,
         Dense,
         Dropout,
-        ELU,
         Flatten,
         InputLayer,
         LeakyReLU,
+        MaxPooling1D,
+        MaxPooling2D,
         PReLU,
         Permute,
         ReLU,
         RepeatVector,
         Rescaling,
         Reshape,
+        SimpleRNN,
         Softmax,
     )
 }

@@ -68,6 +68,8 @@ class Layer(CheckedKeywords):
         activity_regularizer: the penalty on the layer's output that counts in the loss, divided by the number of rows.
         supports_masking: whether the mask of the input, if it has one, is that of the output as well (Keras's name).
         makes_mask: whether the layer finds a mask itself, of `mask_shape_for`: `plan` writes `Place.new_mask`.
+        order: how images and sequences lie in `Place`: "rows" (in C order), "planes" (see plan.py), or "any": input and
+            output lie alike, whichever way.
         takes_integers: whether the layer would rather have whole numbers than floats as `Place.x`.
         input_shape, output_shape: without the batch; None until the model is built.
         arrays: the live weights by name, views of the network's flat array; empty until the model is built.
@@ -76,6 +78,7 @@ class Layer(CheckedKeywords):
     activation: Activation = linear
     supports_masking: bool = False
     makes_mask: bool = False
+    order: ClassVar[str] = "rows"
     takes_integers: ClassVar[bool] = False
     ignored_options: ClassVar[tuple[str, ...]] = ("dtype", "batch_input_shape", "batch_shape", "ragged", "sparse")
     off_options: ClassVar[Mapping[str, object]] = {"activity_regularizer": None}
@@ -136,6 +139,14 @@ class Layer(CheckedKeywords):
         overwrite `at.grads` and (unless it is None) `at.dx`. The calls take no arguments: bind the arrays here.
         """
         raise NotImplementedError(f"{type(self).__name__} has no plan()")
+
+    def absorbs(self, following: Layer) -> bool:
+        """Whether `plan_with` computes this layer and the following one better than the two by themselves."""
+        return False
+
+    def plan_with(self, at: Place, following: Layer) -> None:
+        """`plan` for this layer and the following one: `at.y` is the output of that. `activation` comes after both."""
+        raise NotImplementedError(f"{type(self).__name__} has no plan_with()")
 
     def get_config(self) -> dict[str, Any]:
         """Settings as plain JSON types, in the dialect that Keras 2, Keras 3 and TF.js all read."""

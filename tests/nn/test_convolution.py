@@ -1,0 +1,208 @@
+"""Convolutions and pooling: gradients against finite differences, in float64, and a plain loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from asyncfit.errors import InvalidInput
+from asyncfit.nn import Learner, Network
+from asyncfit.nn.arrays import Array
+from asyncfit.nn.layers import (
+    Activation,
+    Conv1D,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    Input,
+    Layer,
+    MaxPooling1D,
+    MaxPooling2D,
+)
+
+from .helpers import check_gradient, learner64
+
+RNG = np.random.default_rng(0)
+Layers = Callable[[], list[Layer]]
+
+GRADIENTS: dict[str, tuple[tuple[int, ...], Layers]] = {
+    "one": ((5, 6, 2), lambda: [Conv2D(3, 3, activation="tanh")]),
+    "two": ((7, 6, 2), lambda: [Conv2D(3, 3, activation="tanh"), Conv2D(4, 2)]),
+    "two without bias": ((7, 6, 2), lambda: [Conv2D(3, (2, 3), use_bias=False), Conv2D(4, (3, 1), activation="relu")]),
+    "same": ((5, 6, 2), lambda: [Conv2D(3, 3, padding="same"), Conv2D(2, (4, 3), padding="same", activation="tanh")]),
+    "strides": ((7, 8, 2), lambda: [Conv2D(3, 3, strides=2), Conv2D(2, 2, strides=(1, 2))]),
+    "strides, same": (
+        (7, 8, 2),
+        lambda: [Conv2D(3, 3, strides=2, padding="same"), Conv2D(2, (2, 3), strides=(3, 2), padding="same")],
+    ),
+    "steps wider than the kernel": (
+        (8, 8, 2),
+        lambda: [Conv2D(3, 1), Conv2D(3, 2, strides=3), Conv2D(2, 1, strides=2)],
+    ),
+    "dilation": ((9, 9, 2), lambda: [Conv2D(3, 3, dilation_rate=2), Conv2D(2, 2, dilation_rate=(1, 3))]),
+    "dilation, same": (
+        (6, 7, 2),
+        lambda: [Conv2D(3, 3, padding="same"), Conv2D(2, 3, dilation_rate=2, padding="same")],
+    ),
+    "groups": ((5, 6, 4), lambda: [Conv2D(6, 3, groups=2), Conv2D(3, 2, groups=3, padding="same")]),
+    "groups, strides": ((7, 6, 4), lambda: [Conv2D(4, 1), Conv2D(4, 3, groups=4, strides=2, padding="same")]),
+    "groups, dilation": ((7, 6, 4), lambda: [Conv2D(4, 1), Conv2D(4, 2, groups=2, dilation_rate=2)]),
+    "1 by 1": ((4, 5, 3), lambda: [Conv2D(4, 1), Conv2D(2, 1, activation="tanh"), Conv2D(3, 1, padding="same")]),
+    "as high as the image": ((4, 5, 3), lambda: [Conv2D(4, 1), Conv2D(2, (4, 5))]),
+    "higher than the image": ((2, 3, 2), lambda: [Conv2D(3, 1), Conv2D(2, (5, 7), padding="same")]),
+    "pool": ((6, 8, 2), lambda: [Conv2D(3, 1), MaxPooling2D()]),
+    "pool after an activation": ((6, 8, 2), lambda: [Conv2D(3, 1, activation="tanh"), MaxPooling2D()]),
+    "pool, relu": ((8, 9, 2), lambda: [Conv2D(3, 2, activation="relu"), MaxPooling2D(), Conv2D(2, 2), MaxPooling2D()]),
+    "pool of a pool": ((12, 12, 1), lambda: [Conv2D(3, 3), MaxPooling2D(), MaxPooling2D((2, 1))]),
+    "pool of 3": ((9, 11, 2), lambda: [Conv2D(3, 1), Conv2D(3, 1, activation="relu"), MaxPooling2D(3)]),
+    "pool of lines": ((9, 11, 2), lambda: [Conv2D(3, 2), Conv2D(3, 2), MaxPooling2D((1, 3))]),
+    "pool of columns": ((9, 11, 2), lambda: [Conv2D(3, 2), Conv2D(3, 2, padding="same"), MaxPooling2D((3, 1))]),
+    "pool, strides": ((9, 9, 2), lambda: [Conv2D(3, 1), Conv2D(3, 3, strides=2, padding="same"), MaxPooling2D()]),
+    "pool, groups": ((8, 8, 2), lambda: [Conv2D(4, 1), Conv2D(4, 3, groups=2), MaxPooling2D()]),
+    "pool, dilation": ((8, 8, 2), lambda: [Conv2D(4, 1), Conv2D(4, 2, dilation_rate=2), MaxPooling2D()]),
+    "pool, same": ((5, 7, 2), lambda: [Conv2D(3, 1), MaxPooling2D(padding="same")]),
+    "pool, overlapping": ((7, 7, 2), lambda: [Conv2D(3, 1), MaxPooling2D(3, strides=2)]),
+    "pool, overlapping, same": ((7, 8, 2), lambda: [Conv2D(3, 1), MaxPooling2D(3, strides=2, padding="same")]),
+    "pool, gaps": ((8, 8, 2), lambda: [Conv2D(3, 1), MaxPooling2D(2, strides=3)]),
+    "pool first": ((6, 6, 2), lambda: [MaxPooling2D(), Conv2D(2, 2)]),
+    "an activation between": (
+        (6, 6, 2),
+        lambda: [Conv2D(2, 2), Activation("tanh"), MaxPooling2D(), Activation("relu")],
+    ),
+    "others between": ((6, 6, 2), lambda: [Conv2D(3, 2), Dense(4, activation="tanh"), Dropout(0.3), Conv2D(2, 2)]),
+    "others before": ((6, 6, 2), lambda: [Dense(3), Conv2D(3, 2, activation="tanh"), Dropout(0.3)]),
+    "frozen": ((6, 6, 2), lambda: [Conv2D(3, 2, trainable=False), Conv2D(3, 2), Conv2D(3, 2, trainable=False)]),
+    "frozen, pool": ((8, 8, 2), lambda: [Conv2D(3, 2), Conv2D(3, 2, trainable=False), MaxPooling2D()]),
+    "steps": ((9, 3), lambda: [Conv1D(4, 3, activation="tanh"), Conv1D(2, 2)]),
+    "steps, same": ((9, 3), lambda: [Conv1D(4, 3, padding="same"), Conv1D(2, 4, strides=2, padding="same")]),
+    "steps, causal": (
+        (9, 3),
+        lambda: [Conv1D(4, 3, padding="causal"), Conv1D(2, 2, dilation_rate=3, padding="causal")],
+    ),
+    "steps, groups": ((9, 4), lambda: [Conv1D(4, 3, groups=2), Conv1D(4, 3, groups=4, strides=2)]),
+    "steps, pool": ((9, 3), lambda: [Conv1D(4, 1), Conv1D(4, 2, activation="relu"), MaxPooling1D()]),
+    "steps, pool, overlapping": ((9, 3), lambda: [Conv1D(4, 2, activation="tanh"), MaxPooling1D(3, 1, "same")]),
+    "steps and features": ((9, 3), lambda: [Dense(3), Conv1D(4, 1), Dense(3, activation="tanh"), Conv1D(2, 2)]),
+}
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_gradients(name: str) -> None:
+    shape, layers = GRADIENTS[name]
+    learner = learner64([Input(shape), *layers(), Flatten(), Dense(2)], "mse")
+    check_gradient(learner, RNG.standard_normal((3, *shape)), RNG.standard_normal((3, 2)))
+
+
+def test_gradients_of_images_as_output() -> None:
+    learner = learner64(
+        [Input((5, 4, 2)), Conv2D(3, 2, padding="same", activation="softmax")], "sparse_categorical_crossentropy"
+    )
+    check_gradient(learner, RNG.standard_normal((3, 5, 4, 2)), RNG.integers(0, 3, (3, 5, 4)))
+    learner = learner64([Input((6, 4, 2)), Conv2D(3, 2, padding="same", activation="relu"), MaxPooling2D()], "mse")
+    check_gradient(learner, RNG.standard_normal((3, 6, 4, 2)), RNG.standard_normal((3, 3, 2, 3)))
+
+
+def network_of(seed: int = 3) -> Network:
+    layers: list[Layer] = [Conv2D(4, 3, padding="same", activation="relu"), MaxPooling2D()]
+    layers += [Conv2D(6, 3, padding="same", strides=2), MaxPooling2D(padding="same"), Flatten(), Dense(3)]
+    return Network([Input((10, 9, 2)), *layers], seed=seed)
+
+
+def test_batches_of_all_sizes_share_memory() -> None:
+    """Padding is set once for a plan, and another one uses the same memory."""
+    x, y = RNG.standard_normal((12, 10, 9, 2)).astype(np.float32), RNG.standard_normal((12, 3)).astype(np.float32)
+    one, other = (Learner(network_of(), loss="mse", optimizer="sgd") for _ in range(2))
+    other.train_batch(x, y)
+    other.test_batch(x[:5], y[:5])
+    other.network.set_weights(one.network.get_weights())
+    for size in (12, 5, 12, 1, 7):
+        assert one.train_batch(x[:size], y[:size]) == other.train_batch(x[:size], y[:size])
+        one = Learner(one.network.twin(), loss="mse", optimizer="sgd")  # with memory that nobody has used
+    assert [w.tobytes() for w in one.network.get_weights()] == [w.tobytes() for w in other.network.get_weights()]
+
+
+def test_tiles_and_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = RNG.standard_normal((70, 10, 9, 2)), RNG.standard_normal((70, 3))
+    found = []
+    for size in (1 << 17, 1, 700):
+        monkeypatch.setattr("asyncfit.nn.pooled.TILE", size)
+        monkeypatch.setattr("asyncfit.nn.correlation.BLOCK", size)
+        layers: list[Layer] = [Conv2D(4, 3, padding="same"), MaxPooling2D(), Conv2D(3, 2), MaxPooling2D(), Flatten()]
+        learner = learner64([Input((10, 9, 2)), *layers, Dense(3)], "mse")
+        loss = learner.train_batch(x, y)["loss"]
+        found.append([loss, *learner._grads])
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(found[2], found[0], rtol=1e-9, atol=1e-12)
+
+
+def test_of_equal_elements_the_first_one_gets_the_gradient() -> None:
+    for layers in ([Conv2D(1, 1), MaxPooling2D()], [Conv2D(1, 1), MaxPooling2D(padding="same")]):
+        network = Network([Input((4, 4, 1)), Conv2D(1, (4, 4), padding="same"), *layers, Flatten(), Dense(1)])
+        learner = Learner(network, loss="mse", optimizer="sgd")
+        plan = network.plan(2, learner._train_work, grads=learner._grads)
+        plan.enter()
+        plan.x[...] = 0  # all products are equal
+        for call in plan.forward:
+            call()
+        assert plan.dy is not None
+        plan.dy[...] = 1
+        learner._grads.fill(np.nan)
+        for call in plan.backward:
+            call()
+        assert np.isfinite(learner._grads).all()
+        kernel, bias, scale = (network.arrays_of(network.layers[i], learner._grads, None) for i in (0, 0, 1))
+        ends = network.get_weights()
+        expected = 2 * ends[4].sum() * ends[2].item()
+        assert bias["bias"].item() == pytest.approx(expected, rel=1e-5)
+        assert scale["bias"].item() == pytest.approx(2 * ends[4].sum(), rel=1e-5)
+        assert not kernel["kernel"].any()
+
+
+def naive(x: Array, kernel: Array, padding: int, stride: int) -> Array:
+    x = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    size = [(s - kernel.shape[0]) // stride + 1 for s in x.shape[1:3]]
+    y = np.zeros((len(x), *size, kernel.shape[-1]))
+    for i, j in np.ndindex(*size):
+        part = x[:, i * stride :, j * stride :][:, : kernel.shape[0], : kernel.shape[1]]
+        y[:, i, j] = np.tensordot(part, kernel, 3)
+    return y
+
+
+@pytest.mark.parametrize("rows", [1, 2, 33])
+def test_predictions_are_sums_over_windows(rows: int) -> None:
+    network = Network([Input((7, 9, 3)), Conv2D(4, 3, padding="same"), Conv2D(2, 3, strides=2)], _dtype=np.float64)
+    first, _, second, _ = network.get_weights()
+    x = RNG.standard_normal((rows, 7, 9, 3))
+    plan = network.plan(rows, Learner(network, loss="mse")._test_work)
+    np.testing.assert_allclose(plan.infer(x), naive(naive(x, first, 1, 1), second, 0, 2), atol=1e-12)
+
+
+SLIPS: list[tuple[Callable[[], Any], str]] = [
+    (lambda: Conv2D(0, 3), "filters"),
+    (lambda: Conv2D(2, (3, 3, 3)), r"kernel_size=…\) must be a whole number from 1 or 2 of them, not \(3, 3, 3\)"),
+    (lambda: Conv2D(2, 0), "kernel_size"),
+    (lambda: Conv1D(2, (3, 3)), "kernel_size"),
+    (lambda: Conv2D(2, 3, strides=-1), "strides"),
+    (lambda: Conv2D(2, 3, padding="causal"), "'causal' is for Conv1D"),
+    (lambda: Conv2D(2, 3, padding="full"), "'valid' or 'same', not 'full'"),
+    (lambda: Conv2D(2, 3, strides=2, dilation_rate=2), "do not go together"),
+    (lambda: Conv2D(3, 3, groups=2), "filters=3 must be a multiple of groups=2"),
+    (lambda: Conv2D(2, 3, data_format="channels_first"), r"only 'channels_last'.*x\.transpose\(0, 2, 3, 1\)"),
+    (lambda: MaxPooling2D(data_format="channels_first"), r"only 'channels_last'"),
+    (lambda: MaxPooling2D((2, 0)), "pool_size"),
+    (lambda: Network([Input((28, 28)), Conv2D(2, 3)]), r"Conv2D 'conv2d' takes .* not \(28, 28\); for one channel"),
+    (lambda: Network([Input(28), Conv2D(2, 3)]), r"'conv2d' takes samples of shape \(height, width, channels\)"),
+    (lambda: Network([Input((4, 9, 1)), Conv2D(2, 5)]), r"'conv2d' got samples of shape \(4, 9, 1\).* 5 .* into 4"),
+    (lambda: Network([Input((4, 9, 3)), Conv2D(2, 3, groups=2)]), r"\(4, 9, 3\) cannot be divided into groups=2"),
+    (lambda: Network([Input((1, 9, 1)), MaxPooling2D(name="p")]), r"'p' got .* does not fit into 1"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), SLIPS)
+def test_slips_are_told(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        call()
