@@ -60,7 +60,9 @@ def keras2_style(value: Any) -> Any:
     """
     if isinstance(value, dict):
         if "class_name" not in value or "config" not in value:
-            return {key: keras2_style(item) for key, item in value.items()}
+            return {
+                key: _activation(item) if key == "activation" else keras2_style(item) for key, item in value.items()
+            }
         kind, config = value["class_name"], keras2_style(value["config"])
         if kind == "DTypePolicy" and isinstance(config, dict) and "name" in config:
             return config["name"]
@@ -73,6 +75,14 @@ def keras2_style(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [keras2_style(item) for item in value]
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _activation(value: Any) -> Any:
+    """A layer in place of an activation, which Keras finds by its module only."""
+    found = keras2_style(value)
+    if isinstance(value, dict) and isinstance(found, dict) and "module" in value:
+        return {"module": value["module"], **found}
+    return found
 
 
 def _explicit_input(config: Any) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 from asyncfit.errors import InvalidInput
 from asyncfit.names import nearest, unknown
 
-__all__ = ["CheckedKeywords", "fold", "look_up", "number", "plain_config", "whole"]
+__all__ = ["CheckedKeywords", "fold", "look_up", "number", "plain_config", "positive", "whole"]
 
 T = TypeVar("T")
 
@@ -68,6 +68,14 @@ def number(where: str, value: object, *, least: float = -math.inf, below: float 
     if not math.isfinite(found) or found < least or found >= below:
         limits = [f"at least {least:g}"] * (least > -math.inf) + [f"below {below:g}"] * (below < math.inf)
         raise InvalidInput(f"{where} must be finite{''.join(f' and {limit}' for limit in limits)}, not {value!r}")
+    return found
+
+
+def positive(where: str, value: object) -> float:
+    """`value` as a finite float above 0; `where` names it."""
+    found = number(where, value, least=0.0)
+    if not found:
+        raise InvalidInput(f"{where} must be above 0, not {value!r}")
     return found
 
 

@@ -107,7 +107,7 @@ class Dense(Layer):
             "activity_regularizer": None,
             **super().get_config(),
             "units": self.units,
-            "activation": self.activation.name,
+            "activation": activations.config(self.activation),
             "use_bias": self.use_bias,
             **self.weight_config("kernel", "bias"),
         }

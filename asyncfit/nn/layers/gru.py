@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from asyncfit.nn import activations
 from asyncfit.nn.activations import ActivationLike, sigmoid, tanh
 from asyncfit.nn.arrays import Array, Call, Shape
 from asyncfit.nn.constraints import ConstraintLike
@@ -266,5 +267,5 @@ class GRU(Recurrent):
         (ResetAfter if self.reset_after else ResetBefore)(self, at).plan()
 
     def get_config(self) -> dict[str, Any]:
-        own = {"recurrent_activation": self.recurrent_activation.name, "reset_after": self.reset_after}
+        own = {"recurrent_activation": activations.config(self.recurrent_activation), "reset_after": self.reset_after}
         return super().get_config() | own

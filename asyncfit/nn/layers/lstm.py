@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from asyncfit.nn import activations
 from asyncfit.nn.activations import ActivationLike, sigmoid, tanh
 from asyncfit.nn.arrays import Array, Call, Shape
 from asyncfit.nn.constraints import ConstraintLike
@@ -155,7 +156,10 @@ class LSTM(Recurrent):
         return ForgetNothing(self.bias_initializer, self.units) if self.unit_forget_bias else self.bias_initializer
 
     def get_config(self) -> dict[str, Any]:
-        own = {"recurrent_activation": self.recurrent_activation.name, "unit_forget_bias": self.unit_forget_bias}
+        own = {
+            "recurrent_activation": activations.config(self.recurrent_activation),
+            "unit_forget_bias": self.unit_forget_bias,
+        }
         return super().get_config() | own
 
 

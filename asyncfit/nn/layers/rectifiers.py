@@ -3,126 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, Self
-
-import numpy as np
 
 from asyncfit.errors import InvalidInput
 from asyncfit.nn import activations
-from asyncfit.nn.activations import Activation, scalar
-from asyncfit.nn.arrays import Array, Call, Shape
+from asyncfit.nn.arrays import Shape
 from asyncfit.nn.naming import number
-from asyncfit.nn.workspace import Workspace
 
 from .base import Layer
 from .reshape import wholes
 
 __all__ = ["ELU", "LeakyReLU", "ReLU", "Softmax"]
-
-
-class Rectifier(Activation):
-    """z between threshold and the largest value, which cuts it; negative_slope·(z − threshold) below threshold."""
-
-    name = "rectifier"
-
-    def __init__(self, max_value: float | None, negative_slope: float, threshold: float) -> None:
-        self.max_value, self.negative_slope, self.threshold = max_value, negative_slope, threshold
-
-    def forward(self, z: Array, y: Array, work: Workspace) -> list[Call]:
-        zero, threshold = scalar(0, z), scalar(self.threshold, z)
-        calls: list[Call] = [partial(np.maximum, z, zero, out=y)]
-        if self.threshold:
-            calls = [partial(np.greater, z, threshold, y), partial(np.multiply, z, y, y)]
-        if self.max_value is not None:
-            calls.append(partial(np.minimum, y, scalar(self.max_value, z), out=y))
-        if self.negative_slope:
-            below = work.like(z)
-            calls += [
-                partial(np.subtract, z, threshold, below),
-                partial(np.minimum, below, zero, out=below),
-                partial(np.multiply, below, scalar(self.negative_slope, z), below),
-                partial(np.add, y, below, y),
-            ]
-        return calls
-
-    def backward(self, z: Array, y: Array, dy: Array, work: Workspace) -> list[Call]:
-        slope, threshold = work.like(dy), scalar(self.threshold, z)
-        calls: list[Call] = [partial(np.greater, z, threshold, slope)]
-        if self.max_value is not None:
-            below = work.like(dy)
-            calls += [
-                partial(np.less, z, scalar(self.max_value, z), below),
-                partial(np.multiply, slope, below, slope),
-            ]
-        if self.negative_slope:
-            leak = work.like(dy)
-            calls += [
-                partial(np.less, z, threshold, leak),
-                partial(np.multiply, leak, scalar(self.negative_slope, z), leak),
-                partial(np.add, slope, leak, slope),
-            ]
-        return [*calls, partial(np.multiply, dy, slope, dy)]
-
-
-class Exponential(Activation):
-    """y = z above 0, alpha·(e^z − 1) below."""
-
-    name = "elu_with_alpha"
-
-    def __init__(self, alpha: float) -> None:
-        self.alpha = alpha
-
-    def forward(self, z: Array, y: Array, work: Workspace) -> list[Call]:
-        below, zero = work.like(z), scalar(0, z)
-        return [
-            partial(np.minimum, z, zero, out=below),
-            partial(np.expm1, below, below),
-            partial(np.multiply, below, scalar(self.alpha, z), below),
-            partial(np.maximum, z, zero, out=y),
-            partial(np.add, y, below, y),
-        ]
-
-    def backward(self, z: Array, y: Array, dy: Array, work: Workspace) -> list[Call]:
-        slope, above, one = work.like(dy), work.like(dy, np.bool_), scalar(1, z)  # y + alpha below 0
-        return [
-            partial(np.add, y, scalar(self.alpha, z), slope),
-            partial(np.greater, z, scalar(0, z), above),
-            partial(np.copyto, slope, one, where=above),
-            partial(np.multiply, dy, slope, dy),
-        ]
-
-
-class SoftmaxAlong(Activation):
-    """y = e^z / Σ e^z along any axes but the batch."""
-
-    name = "softmax_along"
-
-    def __init__(self, axes: tuple[int, ...]) -> None:
-        self.axes = axes
-
-    def forward(self, z: Array, y: Array, work: Workspace) -> list[Call]:
-        each = self._each(z, work)
-        return [
-            partial(np.maximum.reduce, z, self.axes, out=each, keepdims=True),
-            partial(np.subtract, z, each, y),
-            partial(np.exp, y, y),
-            partial(np.add.reduce, y, self.axes, out=each, keepdims=True),
-            partial(np.divide, y, each, y),
-        ]
-
-    def backward(self, z: Array, y: Array, dy: Array, work: Workspace) -> list[Call]:
-        scratch, each = work.like(dy), self._each(dy, work)
-        return [
-            partial(np.multiply, dy, y, scratch),
-            partial(np.add.reduce, scratch, self.axes, out=each, keepdims=True),
-            partial(np.subtract, dy, each, dy),
-            partial(np.multiply, dy, y, dy),
-        ]
-
-    def _each(self, like: Array, work: Workspace) -> Array:
-        axes = {axis % like.ndim for axis in self.axes}
-        return work.take([1 if i in axes else size for i, size in enumerate(like.shape)])
 
 
 class ReLU(Layer):
@@ -144,11 +35,7 @@ class ReLU(Layer):
         self.max_value = None if max_value is None else number("ReLU(max_value=…)", max_value, least=0.0)
         self.negative_slope = number("ReLU(negative_slope=…)", negative_slope, least=0.0)
         self.threshold = number("ReLU(threshold=…)", threshold, least=0.0)
-        plain = self.max_value is None and not self.threshold
-        if plain and not self.negative_slope:
-            self.activation = activations.relu
-        else:
-            self.activation = Rectifier(self.max_value, self.negative_slope, self.threshold)
+        self.activation = activations.ReLU(self.negative_slope, self.max_value, self.threshold)
 
     def passes(self, training: bool) -> bool:
         return True
@@ -183,8 +70,8 @@ class LeakyReLU(Layer):
         trainable: bool = True,
     ) -> None:
         super().__init__(name=name, input_shape=input_shape, trainable=trainable)
-        slope = self.negative_slope = number("LeakyReLU(negative_slope=…)", negative_slope, least=0.0)
-        self.activation = activations.LeakyReLU(slope) if slope < 1.0 else Rectifier(None, slope, 0.0)
+        self.negative_slope = number("LeakyReLU(negative_slope=…)", negative_slope, least=0.0)
+        self.activation = activations.LeakyReLU(self.negative_slope)
 
     def passes(self, training: bool) -> bool:
         return True
@@ -215,7 +102,7 @@ class ELU(Layer):
     ) -> None:
         super().__init__(name=name, input_shape=input_shape, trainable=trainable)
         self.alpha = number("ELU(alpha=…)", alpha)
-        self.activation = activations.elu if self.alpha == 1.0 else Exponential(self.alpha)
+        self.activation = activations.ELU(self.alpha)
 
     def passes(self, training: bool) -> bool:
         return True
@@ -242,13 +129,13 @@ class Softmax(Layer):
         axes = wholes("Softmax(axis=…)", axis)
         if not axes or 0 in axes or len(set(axes)) < len(axes):
             raise InvalidInput(f"Softmax(axis=…) names axes of a sample, from 1 or -1, each once, not {axis!r}")
-        self.activation = activations.softmax if axes == (-1,) else SoftmaxAlong(axes)
+        self.activation = activations.softmax if axes == (-1,) else activations.Softmax(axes)
 
     def output_shape_for(self, input_shape: Shape) -> Shape:
         rank = len(input_shape) + 1
-        if isinstance(self.activation, SoftmaxAlong):
-            axes = [axis % rank for axis in self.activation.axes if -rank < axis < rank]
-            if len(set(axes)) < len(self.activation.axes):
+        if self.activation is not activations.softmax:
+            given = wholes("Softmax(axis=…)", self.axis)
+            if len({axis % rank for axis in given if -rank < axis < rank}) < len(given):
                 raise InvalidInput(
                     f"Softmax {self.name!r} has the axis {self.axis}, but samples have the shape {input_shape}, "
                     f"so axes go from 1 to {rank - 1}"

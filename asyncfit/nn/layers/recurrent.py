@@ -21,8 +21,6 @@ from .over_time import OverTime
 
 __all__ = ["Recurrent"]
 
-ALONG_AN_AXIS = ("softmax", "log_softmax")
-
 
 class Recurrent(Layer):
     """Goes over a sequence, `(steps, features)` → `(units,)` or, with `return_sequences`, `(steps, units)`.
@@ -102,7 +100,7 @@ class Recurrent(Layer):
 
     def elementwise(self, what: str, given: ActivationLike) -> Activation:
         found = activations.get(given)
-        if found.name in ALONG_AN_AXIS:
+        if not found.elementwise:
             raise InvalidInput(
                 f"{type(self).__name__}({what}={found.name!r}): inside a recurrent layer an activation takes each "
                 f"number alone, which {found.name} does not; put Activation({found.name!r}) behind the layer"
@@ -152,7 +150,7 @@ class Recurrent(Layer):
             "stateful": False,
             "unroll": self.unroll,
             "units": self.units,
-            "activation": self.activation.name,
+            "activation": activations.config(self.activation),
             "use_bias": self.use_bias,
             **self.weight_config("kernel", "recurrent", "bias"),
             "dropout": self.dropout,
