@@ -11,11 +11,13 @@ from .nn.layers import Conv1D as Conv1D
 from .nn.layers import Conv2D as Conv2D
 from .nn.layers import Dense as Dense
 from .nn.layers import Dropout as Dropout
+from .nn.layers import Embedding as Embedding
 from .nn.layers import Flatten as Flatten
 from .nn.layers import Input as Input
 from .nn.layers import InputLayer as InputLayer
 from .nn.layers import Layer as Layer
 from .nn.layers import LeakyReLU as LeakyReLU
+from .nn.layers import Masking as Masking
 from .nn.layers import MaxPooling1D as MaxPooling1D
 from .nn.layers import MaxPooling2D as MaxPooling2D
 from .nn.layers import Permute as Permute
@@ -38,11 +40,13 @@ __all__ = [
     "Conv2D",
     "Dense",
     "Dropout",
+    "Embedding",
     "Flatten",
     "Input",
     "InputLayer",
     "Layer",
     "LeakyReLU",
+    "Masking",
     "MaxPooling1D",
     "MaxPooling2D",
     "PReLU",

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asyncfit.layers import GRU, LSTM, Dense, Input, InputLayer, Layer, SimpleRNN
+from asyncfit.layers import GRU, LSTM, Dense, Embedding, Input, InputLayer, Layer, Masking, SimpleRNN
 from asyncfit.nn.arrays import Array
 from asyncfit.sequential import Sequential, load_model
 
@@ -27,6 +27,13 @@ STACKS: dict[str, Callable[[], list[Layer]]] = {
         SimpleRNN(3, return_sequences=True, recurrent_initializer="identity", bias_constraint="non_neg"),
         GRU(2, recurrent_dropout=0.3, zero_output_for_mask=True),
         Dense(2),
+    ],
+    "words": lambda: [
+        Input((6,)),
+        Embedding(9, 3, mask_zero=True, embeddings_initializer="random_normal"),
+        LSTM(3, return_sequences=True),
+        Masking(0.25),
+        GRU(2),
     ],
 }
 

@@ -328,14 +328,15 @@ class Learner:
         fused = self.loss.fuses is not None and self.loss.fuses == plan.activation.name and not plan.whole_head
         outcome = Outcome(
             work=plan.workspace, y=plan.y, logits=plan.z if fused else None, dy=plan.dy if train else None,
-            target_shape=y_shape, weighted=weighted,
+            target_shape=y_shape, weighted=weighted, mask=plan.mask,
         )  # fmt: skip
         value = self.loss.bind(outcome)
         chosen = metrics_.choose(self.metrics, plan.y.shape, y_shape)
         metrics = [(name, metric.bind(outcome)) for name, metric in chosen.items()]
         if fused:
-            return plan.forward, value, plan.backward, outcome, metrics
-        forward, backward = [*plan.forward, *plan.head_forward], [*plan.head_backward, *plan.backward]
+            return [*plan.forward, *outcome.begin], value, plan.backward, outcome, metrics
+        forward = [*plan.forward, *plan.head_forward, *outcome.begin]
+        backward = [*plan.head_backward, *plan.backward]
         return forward, value, backward, outcome, metrics
 
     # Prediction

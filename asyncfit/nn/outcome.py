@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .arrays import Array, Shape
+from asyncfit.errors import InvalidInput
+
+from .arrays import Array, Call, Shape
 from .workspace import Workspace
 
 __all__ = ["Outcome", "flat"]
@@ -25,7 +27,10 @@ class Outcome:
         logits: what the last activation is computed from, if the loss computes that activation itself (into `y`).
         dy: the gradient to write (by `logits` if those are given, else by `y`), or None.
         target_shape: shape of the batch's targets; dense ones are like `y`, labels lack the classes.
-        weighted: whether the batch has sample weights.
+        weighted: whether predictions have weights: the batch's sample weights, or by the mask.
+        mask: which predictions count, of bool, or None if all do. As in Keras they share the weight of those left out:
+            the mean loss is that over those that count.
+        begin: calls that must run before the loss does.
     """
 
     work: Workspace
@@ -34,13 +39,27 @@ class Outcome:
     dy: Array | None
     target_shape: Shape
     weighted: bool
+    mask: Array | None = None
     target_views: list[Array] = field(default_factory=list)
     """To be filled with the targets of the batch."""
     weight_views: list[Array] = field(default_factory=list)
     """To be filled with the sample weights, shaped so that they broadcast."""
+    begin: list[Call] = field(default_factory=list)
+    _given: bool = False
     _dense: Array | None = None
     _labels: Array | None = None
     _weights: Array | None = None
+
+    def __post_init__(self) -> None:
+        self._given = self.weighted
+        if self.mask is not None:
+            self.weighted = True
+            if self.mask.size != self.rows:
+                raise InvalidInput(
+                    f"the mask has {self.mask.shape[1:]} steps for each sample, but the model gives predictions of the "
+                    f"shape {self.y.shape[1:]}; end with a layer that passes no mask on, such as Flatten or "
+                    "LSTM(return_sequences=False)"
+                )
 
     @property
     def rows(self) -> int:
@@ -63,12 +82,23 @@ class Outcome:
         return self._labels
 
     def weights(self) -> Array:
-        """The sample weights, one for each prediction, `(rows, 1)`; ones if the batch has none."""
+        """The weights, one for each prediction, `(rows, 1)`; ones if there are none."""
         if self._weights is None:
-            self._weights = np.ones((self.rows, 1), self.y.dtype)
-            if self.weighted:
-                self.weight_views.append(self._weights.reshape(self.y.shape[0], -1))
+            self._weights = given = np.ones((self.rows, 1), self.y.dtype)
+            if self.mask is not None:
+                self._weights = np.empty_like(given)
+                self.begin.append(self._masked(self.mask.reshape(-1, 1), given, self._weights))
+            if self._given:
+                self.weight_views.append(given.reshape(self.y.shape[0], -1))
         return self._weights
+
+    def _masked(self, mask: Array, given: Array, weights: Array) -> Call:
+        def run() -> None:
+            counted = np.count_nonzero(mask)
+            np.multiply(given, mask, weights)
+            np.multiply(weights, self.rows / counted if counted else 0.0, weights)
+
+        return run
 
 
 def flat(array: Array) -> Array:

@@ -38,7 +38,7 @@ def asyncfit(work: Workload) -> Train:
         "flatten": lambda: layers.Flatten(),
         "lstm": lambda units: layers.LSTM(units),
         "gru": lambda units: layers.GRU(units),
-        "embedding": lambda words, size: layers.Embedding(words, size),  # type: ignore[attr-defined]
+        "embedding": lambda words, size: layers.Embedding(words, size),
     }
     try:
         model = af.Sequential([layers.Input(work.shape), *(made[kind](*rest) for kind, *rest in work.layers)], seed=0)

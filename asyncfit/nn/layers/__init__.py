@@ -10,11 +10,13 @@ from .conv import Conv1D as Conv1D
 from .conv import Conv2D as Conv2D
 from .dense import Dense as Dense
 from .dropout import Dropout as Dropout
+from .embedding import Embedding as Embedding
 from .flatten import Flatten as Flatten
 from .gru import GRU as GRU
 from .input import Input as Input
 from .input import InputLayer as InputLayer
 from .lstm import LSTM as LSTM
+from .masking import Masking as Masking
 from .max_pooling import MaxPooling1D as MaxPooling1D
 from .max_pooling import MaxPooling2D as MaxPooling2D
 from .prelu import PReLU as PReLU
@@ -39,11 +41,13 @@ __all__ = [
     "Conv2D",
     "Dense",
     "Dropout",
+    "Embedding",
     "Flatten",
     "Input",
     "InputLayer",
     "Layer",
     "LeakyReLU",
+    "Masking",
     "MaxPooling1D",
     "MaxPooling2D",
     "PReLU",
@@ -60,6 +64,8 @@ __all__ = [
 KINDS: dict[str, type[Layer]] = {
     cls.__name__: cls
     for cls in (
+        Masking,
+        Embedding,
         ELU,
         GRU,
         LSTM,

@@ -121,7 +121,10 @@ class OverTime:
 
     def take_steps(self, width: int, more: int = 0) -> Array:
         """Room for all steps (and `more`)."""
-        return self.at.take((self.steps + more, width, self.rows))
+        found = self.at.take((self.steps + more, width, self.rows))
+        if self.at.mask is not None:  # a step that nobody takes leaves there what was there: let it be numbers
+            self.at.enter.append(partial(found.fill, 0))
+        return found
 
     def apply(self, activation: Activation, z: Array, y: Array, *, halved: bool = True) -> list[Call]:
         """Calls that write y from z, which is `halved` already where the activation is the sigmoid."""
@@ -279,7 +282,7 @@ class OverTime:
         assert mask is not None
         source = self._in_time(mask).T
         self.counts = self.at.take((steps, rows))
-        out, self.numbers = self.at.take((steps, rows), bool), [0] * steps
+        out, self.numbers = self.at.take((steps, rows), bool), [0] * steps  # which samples skip a step, and how many
         counts, numbers = self.counts, self.numbers
 
         def run() -> None:
@@ -297,14 +300,14 @@ class OverTime:
                 for call in drop[t]:
                     call()
 
-        self.out = out
+        self.skipped = out
         return run
 
     def _masked_back(
         self, gradient: Sequence[list[Call]], prepare: Sequence[list[Call]], back: Sequence[list[Call]]
     ) -> Call:
         rows, steps, flows, dz = self.rows, self.steps, self.flows, self.dz
-        counts, out, numbers = self.counts, self.out, self.numbers
+        counts, out, numbers = self.counts, self.skipped, self.numbers
         past = [self.take(self.units) for _ in flows]
 
         def run() -> None:
