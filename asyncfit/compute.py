@@ -26,6 +26,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from .data.feed import Feed
 from .events import BatchBegin, BatchEnd, EpochBegin, EpochEnd, Event, TrainBegin, ValidationBegin, ValidationEnd
 from .pool import copy_state
 from .protocol import (
@@ -39,6 +40,7 @@ from .protocol import (
     Ended,
     EpochDone,
     Failed,
+    Fed,
     Interest,
     Listen,
     Pause,
@@ -50,6 +52,7 @@ from .protocol import (
     SetRate,
     State,
     Stop,
+    StopAsked,
     TakePoint,
     TakeSnapshot,
     Trainable,
@@ -59,11 +62,15 @@ from .protocol import (
 )
 from .retracing import INLINE, NEVER, Again, At, Mark, Moment, moment_of
 
-__all__ = ["Compute", "InlinePort", "Progress", "Source", "Start", "Work", "every_epoch"]
+__all__ = ["ENDLESS", "Compute", "InlinePort", "Progress", "Source", "Start", "Work", "every_epoch"]
+
+
+ENDLESS = 1 << 62
+"""So many epochs are as good as no end."""
 
 
 class Source(Protocol):
-    """Data that can be rewound: the batches of an epoch, always the same ones."""
+    """Data that can be rewound: the batches of an epoch, always the same ones. A `Feed` is another kind."""
 
     def steps(self, epoch: int) -> int:
         """How many batches the epoch has."""
@@ -240,6 +247,7 @@ class Compute:
         if work.again is not None:
             self._report = self._report_news
             self._known, self._told = work.again.known, work.again.told
+        self._feeds = work.data, work.validation
         self._listen(work.interest)
         trainable: Any = work.trainable
         self._load_weights: Callable[[State], None] = getattr(trainable, "load_weights_state", self._load_all)
@@ -429,8 +437,14 @@ class Compute:
         sums, counts, batch = dict(at.sums), dict(at.counts), at.batch
         progress.epoch, progress.batch, progress.sums, progress.counts = epoch, batch, sums, counts
         self._inline_begun, self._inside = self._inside, False
-        steps = self.work.data.steps(epoch)
-        batches = self.work.data.batches(epoch, batch)
+        data = self.work.data
+        steps = data.steps(epoch)
+        feed = data if isinstance(data, Feed) else None
+        batches: Iterator[tuple[Any, Any, Any, int]] = iter(())
+        if feed is None:
+            batches = data.batches(epoch, batch)
+        else:
+            feed.begin()
         try:
             # asked for one by one, after the commands: what a source has been asked for, it may have read
             while batch < steps:
@@ -447,10 +461,16 @@ class Compute:
                         self._inline_epoch = self._stops_alone(self._start, asked)
                     if self._stop:
                         return False
-                try:
-                    x, y, sample_weight, size = next(batches)
-                except StopIteration:
-                    raise RuntimeError(f"the data ended after {batch} of {steps} batches") from None
+                if feed is not None:
+                    fed = yield from self._fed(feed, epoch, batch, steps)
+                    if fed is None:
+                        return False
+                    x, y, sample_weight, size = fed
+                else:
+                    try:
+                        x, y, sample_weight, size = next(batches)
+                    except StopIteration:
+                        raise RuntimeError(f"the data ended after {batch} of {steps} batches") from None
                 step = progress.step
                 if self._each_begin:
                     yield from self._announce(epoch, batch, step)
@@ -488,6 +508,30 @@ class Compute:
             close = getattr(batches, "close", None)
             if close is not None:
                 close()
+
+    def _fed(
+        self, feed: Feed, epoch: int, batch: int, steps: int
+    ) -> Generator[bool, None, tuple[Any, Any, Any, int] | None]:
+        """The next batch; None if a stop came before it, or the data's end."""
+        feed.want(epoch, batch)
+        while not feed.queue:
+            yield True
+            yield from self._before_batch()
+            if self._stop:
+                return None
+        handed = feed.queue.popleft()
+        if handed.error is not None:
+            raise handed.error
+        if handed.batch is None:
+            if not feed.once:
+                feed.ended(batch, steps)
+            self._stop = self._attention = True
+            over = Decision(stops=[StopAsked("data", "data ended")])
+            if self._inline_epoch is not None:
+                self._inline_epoch.merge(over)
+            else:
+                self._inline_epoch = over
+        return handed.batch
 
     def _save(self, epoch: int, batch: int, steps: int) -> Generator[bool, None, None]:
         """Report all that a checkpoint needs, if one is due; behind the last batch the boundary is to bring it."""
@@ -617,17 +661,45 @@ class Compute:
         sums: dict[str, float] = {}
         counts: dict[str, int] = {}
         test_batch = self.work.trainable.test_batch
-        for x, y, sample_weight, size in data.batches(0):
+        feed = data if isinstance(data, Feed) else None
+        batches = iter(()) if feed is not None else data.batches(0)
+        if feed is not None:
+            feed.begin()
+        batch = 0
+        while True:
+            if feed is None:
+                tested = next(batches, None)
+            else:
+                tested = yield from self._fed_to_test(feed, batch)
+            if tested is None:
+                break
+            x, y, sample_weight, size = tested
             if self.work.stepwise:
                 yield False
             if self.inbox:
                 self._obey_all()
+            batch += 1
             logs = test_batch(x, y, sample_weight)
             _check_logs(logs, "test_batch")
             for name, value in logs.items():
                 sums[name] = sums.get(name, 0.0) + float(value) * size
                 counts[name] = counts.get(name, 0) + size
         return {name: total / counts[name] for name, total in sums.items()}
+
+    def _fed_to_test(self, feed: Feed, batch: int) -> Generator[bool, None, tuple[Any, Any, Any, int] | None]:
+        """The next batch of a validation; None if there is none."""
+        if batch == feed.steps(0):
+            return None
+        feed.want(0, batch)
+        while not feed.queue:
+            yield True
+            self._obey_all()
+        handed = feed.queue.popleft()
+        if handed.error is not None:
+            raise handed.error
+        if handed.batch is None and not batch:
+            raise RuntimeError(f"{feed.name} has ended: there is no batch left to validate on")
+        return handed.batch
 
     # --- holds and snapshots ---
 
@@ -797,6 +869,10 @@ class Compute:
                 self._rate_wanted, self._attention = command, True
             case Listen(interest):
                 self._listen(interest)
+            case Fed(which):
+                feed = self._feeds[which]
+                assert isinstance(feed, Feed)
+                feed.put(command)
 
     def _listen(self, interest: Interest) -> None:
         self.interest = interest

@@ -663,6 +663,7 @@ class TrainEnd(Event, _HasModel):
         reason: why it was stopped or cancelled.
         resumable: whether it was stopped to be continued.
         step: batches completed.
+        unread: batches that were taken of data that can be read once only, and that were not trained on.
         logs: those of the last `EpochEnd`.
         error: what made it fail, or None.
     """
@@ -671,6 +672,7 @@ class TrainEnd(Event, _HasModel):
     reason: str = ""
     resumable: bool = False
     step: int = 0
+    unread: int = 0
     logs: Mapping[str, float] = FrozenDict()
     error: BaseException | Omitted | None = None
 

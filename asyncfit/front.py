@@ -11,8 +11,8 @@ import inspect
 import logging
 import os
 import threading
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any, ParamSpec, TypeVar
 
 import anyio
@@ -23,8 +23,8 @@ from . import budget
 from .bus import EventBus
 from .callback import Callback, subscription_of
 from .claims import claim, subscriptions_of
-from .compute import Start, Work
-from .data import Batch, FitPlan, Later
+from .compute import ENDLESS, Start, Work
+from .data import AnyPass, Batch, FeedPass, FitPlan, Later
 from .errors import BadFile, InvalidInput, ModelBusy
 from .executors.base import Executor
 from .executors.thread import ThreadExecutor
@@ -39,13 +39,13 @@ from .protocol import State, Trainable
 from .resuming import Resumed, Search
 from .run import Order, Run
 from .snapshot import StateReader
+from .stepping import Fetch, Steps
 from .subscriptions import Subscription
 
-__all__ = ["Callbacks", "Front", "as_callbacks", "keywords_checked", "resolved", "run_batches"]
+__all__ = ["Callbacks", "Front", "as_callbacks", "keywords_checked", "reading", "resolved", "run_batches"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Plan = TypeVar("Plan")
 
 _logger = logging.getLogger("asyncfit")
 
@@ -91,9 +91,22 @@ def as_callbacks(given: Any, what: str) -> list[Callback]:
     return found
 
 
-async def resolved(given: Plan | Later[Plan]) -> Plan:
-    """A plan whose data have been looked at, in a thread if that may take time."""
+async def resolved(given: AnyPass | Later[AnyPass]) -> AnyPass:
+    """The plan of a pass whose data have been looked at, in a thread if that may take time."""
     return await anyio.to_thread.run_sync(given.resolved) if isinstance(given, Later) else given
+
+
+@asynccontextmanager
+async def reading(plan: AnyPass) -> AsyncIterator[Fetch | None]:
+    """Around a pass: what fetches its batches, if they come on the loop. They are closed at its end."""
+    if not isinstance(plan, FeedPass) or not plan.fetches:
+        yield None
+        return
+    try:
+        yield plan.fetch
+    finally:
+        with anyio.CancelScope(shield=True):
+            await plan.aclose()
 
 
 def _nothing() -> None:
@@ -196,6 +209,7 @@ class Front:
         drain_timeout: float,
         grace: float,
         resume: str | os.PathLike[str] | None = None,
+        resume_data: str | None = None,
         prepared: Callable[[Any], None] = lambda data: None,
         before: Callable[[list[Subscription]], list[Callable[[], Any]]] = lambda subscriptions: [],
         as_stored: Callable[[float], float] = float,
@@ -210,6 +224,9 @@ class Front:
 
         check_inlines()
         runner.check(trainable)
+        _check_feed(given, resume_data, runner)
+        if not given.rewindable:  # what is undone could not be done again
+            lookahead = 0
         schedule = _schedule(trainable)
         path = _resume_path(resume)
         name = run_id or os.urandom(6).hex()
@@ -282,9 +299,14 @@ class Front:
             settings = {"model": self._model_settings(), "data": plan.settings | data.settings}
             if resumed is not None:
                 resumed.check(settings)
+                if plan.once and resume_data is None:
+                    raise InvalidInput(
+                        f"{resumed.path} is of step {resumed.position.step}, and what x yields can be read once only: "
+                        "give resume_data='continue' if it goes on there, or another directory to begin anew"
+                    )
                 _check_place(resumed, data.train.steps, trainable)
                 self._own_seed, self._fits = resumed.settings["model_seed"], key[1]
-                _tell_what_is_not_used(resumed, float(trainable.learning_rate), plan.epochs)
+                _tell_what_is_not_used(resumed, float(trainable.learning_rate), plan.epochs or ENDLESS)
             run._order.settings.update(
                 settings, rate=float(trainable.learning_rate), seed=key[0], fits=key[1], model_seed=self._own_seed
             )
@@ -293,6 +315,10 @@ class Front:
                 raise TypeError(f"state() must return a mapping of names to arrays and numbers, not {state!r}")
             state_bytes = sum(v.nbytes for v in state.values() if isinstance(v, np.ndarray))
             first = plan.initial_epoch if resumed is None else resumed.position.epoch
+            endless = ENDLESS if plan.epochs is None else plan.epochs
+            if plan.epochs is not None:
+                done = 0 if resumed is None else resumed.position.batch
+                data.limit(max(0, (plan.epochs - first) * plan.steps - done), plan.validates.count(first, plan.epochs))
             replaceable = bool(getattr(runner, "restarts", 0))
             params = {
                 "epochs": plan.epochs,
@@ -321,7 +347,7 @@ class Front:
             return Work(
                 trainable=trainable,
                 data=data.train,
-                epochs=plan.epochs,
+                epochs=endless,
                 validation=data.validation,
                 validates=plan.validates,
                 initial_epoch=first,
@@ -357,19 +383,44 @@ class Front:
     """Whether somebody chose it; one that was drawn gives way to the checkpoint's."""
 
 
-def run_batches(
-    trainable: Trainable, batches: Iterable[Batch]
-) -> Generator[tuple[int, Mapping[str, float]], None, dict[str, float]]:
-    """Yield the rows of each batch and its figures; return the means of loss and metrics, weighted by sample."""
+def run_batches(trainable: Trainable, batches: Iterable[Batch | None]) -> Steps[dict[str, float]]:
+    """Yield the rows of each batch and its figures; return the means of loss and metrics, weighted by sample.
+
+    Where a batch has to be fetched first, None is yielded on.
+    """
     sums: dict[str, float] = {}
     counts: dict[str, int] = {}
-    for x, y, sample_weight, size in batches:
+    for batch in batches:
+        if batch is None:
+            yield None
+            continue
+        x, y, sample_weight, size = batch
         figures = {name: float(value) for name, value in trainable.test_batch(x, y, sample_weight).items()}
         for name, value in figures.items():
             sums[name] = sums.get(name, 0.0) + value * size
             counts[name] = counts.get(name, 0) + size
         yield size, figures
     return {name: total / counts[name] for name, total in sums.items()}
+
+
+def _check_feed(plan: FitPlan | Later[FitPlan], resume_data: Any, runner: Executor) -> None:
+    if resume_data not in (None, "continue"):
+        raise InvalidInput(
+            f"resume_data={resume_data!r}: it is 'continue' where data that can be read once goes on where the run "
+            "was, else None"
+        )
+    once = plan.source is not None and plan.source.once
+    if resume_data is not None and not once:
+        raise InvalidInput(
+            "resume_data='continue' is for data that can be read once only; a resumed run finds its place in this by "
+            "itself: leave it out"
+        )
+    restarts: int = getattr(runner, "restarts", 0)
+    if plan.fed and restarts:
+        raise InvalidInput(
+            "ProcessExecutor(restarts=…) cannot be used here: what a lost worker was given of data that yields batches "
+            "cannot be given to another one; use restarts=0, or arrays, memory maps and HDF5 data sets"
+        )
 
 
 def _check_options(*, lookahead: Any, bus: Any, run_id: Any, drain_timeout: Any, grace: Any) -> None:

@@ -104,7 +104,7 @@ class Progress:
     """Where a run is.
 
     Attributes:
-        epoch: the epoch that compute is in, from 0; of `epochs`.
+        epoch: the epoch that compute is in, from 0; of `epochs`, None if there is no end.
         batch: batches done in it; of `steps`.
         step: batches done in the run.
         ahead: batches that compute has done beyond the last published event's.
@@ -114,7 +114,7 @@ class Progress:
     """
 
     epoch: int
-    epochs: int
+    epochs: int | None
     batch: int
     steps: int
     step: int

@@ -196,6 +196,7 @@ class Ledger:
         self.reason = ""
         self.step = 0  # batches completed, as far as published
         self.epoch = 0
+        self.unread = 0  # batches that were taken and will not be trained on; known before `Ended` comes
         self.newest: Any = None  # the snapshot of the newest confirmed boundary that was held
 
     # --- from compute ---
@@ -596,6 +597,7 @@ class Ledger:
             run_id=self._run_id, attempt=self._attempt, seq=self._seq, time=report.time,
             outcome=self.outcome or "failed", reason=stop.reason if stop else self.reason,
             resumable=stop.resumable if stop else False, step=report.step, logs=self._logs, error=self.error,
+            unread=self.unread,
         )._attach(None, final)  # fmt: skip
         self._seq += 1
         self._deaf = True

@@ -45,7 +45,7 @@ from .inline_port import check_inline
 from .protocol import Decision
 from .run import sole
 from .signals import loop_caller
-from .stepping import Ended, Stepping
+from .stepping import Ended, Fetch, Stepping
 from .subscriptions import Subscription
 from .tasks import awake, take_back, was_interrupted
 
@@ -100,6 +100,7 @@ async def perform(
     params: Mapping[str, Any],
     around: Callable[[], AbstractContextManager[Any]] = nullcontext,
     holders: set[object] | None = None,
+    fetch: Fetch | None = None,
 ) -> T:
     """Do a pass and return its result.
 
@@ -110,16 +111,19 @@ async def perform(
         around: entered around all steps in a thread.
         holders: the pass's delivery is in it from before `start` until the steps are over: what the steps hold, its
             handlers must not wait for.
+        fetch: brings what the steps need whenever they cannot go on without it.
     """
     if callbacks or bus is not None:
         subscriptions = subscriptions_of(callbacks)
         held = set() if holders is None else holders
         with awake():
-            return await Pass(kind, start, subscriptions, bus, params, around, held).run()
+            return await Pass(kind, start, subscriptions, bus, params, around, held, fetch).run()
     stepping: Stepping[T] = Stepping(around)
     try:
         with awake():
             await start(stepping)
+            while not stepping.over:
+                await stepping.go_on(fetch)
         return stepping.result
     finally:
         stepping.close()
@@ -142,10 +146,12 @@ class Pass(Generic[T]):
         params: Mapping[str, Any],
         around: Callable[[], AbstractContextManager[Any]],
         holders: set[object],
+        fetch: Fetch | None = None,
     ) -> None:
         self.id = os.urandom(6).hex()
         self.errors: list[BaseException] = []
         self._kind, self._start, self._params, self._holders = kind, start, params, holders
+        self._fetch = fetch
         soon = loop_caller()
         assert soon is not None
         self._news = anyio.Event()
@@ -246,7 +252,7 @@ class Pass(Generic[T]):
         self._begun = True
         await self._ask(self._kind.begin(params=FrozenDict(self._params), **self._stamp()))
         while self._outcome is None:
-            await stepping.go_on()
+            await stepping.go_on(self._fetch)
             self._take()
             if stepping.over:
                 self._settle()

@@ -26,6 +26,7 @@ __all__ = [
     "Ended",
     "EpochDone",
     "Failed",
+    "Fed",
     "Interest",
     "Listen",
     "Logs",
@@ -410,4 +411,16 @@ class Listen(NamedTuple):
     interest: Interest
 
 
-Command = Confirm | End | Stop | Pause | Published | TakeSnapshot | TakePoint | SetRate | Listen
+class Fed(NamedTuple):
+    """A batch of data that compute does not read itself, or what became of it: `error`, or with neither its end.
+
+    `which` is 0 for the data that is trained on, 1 for that of the validation; `turn` is that in which it was wanted.
+    """
+
+    which: int
+    turn: int
+    batch: tuple[Any, Any, Any, int] | None = None
+    error: BaseException | None = None
+
+
+Command = Confirm | End | Stop | Pause | Published | TakeSnapshot | TakePoint | SetRate | Listen | Fed

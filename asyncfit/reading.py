@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import modelfile
-from .data import FitData, PassPlan, check_labels_of, given_evaluate, given_predict
+from .data import AnyPass, Feed, FeedPass, FitData, check_labels_of, given_evaluate, given_predict
 from .data.intake import Rows
 from .errors import InvalidInput
 from .formats.paths import check_path
-from .front import resolved, run_batches
+from .front import reading, resolved, run_batches
 from .jobs import Job, in_thread
 from .nn import Learner, Network, Outputs, quiet
 from .nn.arrays import Array
@@ -52,8 +52,10 @@ class Reader:
 
     # --- in worker threads -------------------------------------------------------------------------------------------
 
-    def predicting(self, state: State, plan: PassPlan, tick: Callable[[], None]) -> Steps[Array]:
+    def predicting(self, state: State, plan: AnyPass, tick: Callable[[], None]) -> Steps[Array]:
         """The steps of a prediction; of each batch they yield the outputs, a view of the result."""
+        if isinstance(plan, FeedPass):
+            return (yield from self._predicting_feed(state, plan, tick))
         data = plan.read(tick)
         rows = min(plan.samples, plan.steps * plan.batch_size)
         yield None
@@ -62,17 +64,36 @@ class Reader:
             yield len(x), outputs.put(x)
         return outputs.all
 
-    def evaluating(self, state: State, plan: PassPlan, tick: Callable[[], None]) -> Steps[dict[str, float]]:
+    def _predicting_feed(self, state: State, plan: FeedPass, tick: Callable[[], None]) -> Steps[Array]:
+        self.network.require_built("predict")
+        yield None
+        outputs = Outputs(self.network, 0, params=state["params"], fixed=state.get("fixed"))
+        found: list[Array] = []
+        for batch in plan.opened(tick):
+            if batch is None:
+                yield None
+            else:
+                check_batch(self.network, batch[0])
+                found.append(outputs.alone(batch[0]))
+                yield batch[3], found[-1]
+        return np.concatenate(found)
+
+    def evaluating(self, state: State, plan: AnyPass, tick: Callable[[], None]) -> Steps[dict[str, float]]:
         """The steps of an evaluation; of each batch they yield its figures."""
         if self.learner is None:
             raise InvalidInput("evaluate: the model is not compiled; model.compile(optimizer=…, loss=…) first")
-        data = plan.read(tick)
         learner = Learner(
             self.network.twin(state["params"], state.get("fixed")),
             loss=self.learner.loss,
             metrics=self.learner.metrics,
             optimizer="sgd",  # not used
         )
+        if isinstance(plan, FeedPass):
+            self.network.require_built("evaluate")
+            plan.intake.classes = classes(learner) if learner.wants_limits else None
+            yield None
+            return (yield from run_batches(learner, plan.opened(tick)))
+        data = plan.read(tick)
         assert data.y is not None
         check_arrays(learner, data.x, data.y)
         if learner.wants_limits:
@@ -99,7 +120,9 @@ class Reader:
         check_rows(self.network, None, given.rows)
 
         async def predict() -> Array:
-            return await alone(functools.partial(self.predicting, state, await resolved(given)), quiet)
+            plan = await resolved(given)
+            async with reading(plan) as fetch:
+                return await alone(functools.partial(self.predicting, state, plan), quiet, fetch)
 
         return Job("snapshot.predict(…)", predict)
 
@@ -118,7 +141,9 @@ class Reader:
 
         async def evaluate() -> Figures:
             plan = await resolved(given)
-            return as_figures(await alone(functools.partial(self.evaluating, state, plan), quiet), return_dict)
+            async with reading(plan) as fetch:
+                means = await alone(functools.partial(self.evaluating, state, plan), quiet, fetch)
+            return as_figures(means, return_dict)
 
         return Job("snapshot.evaluate(…)", evaluate)
 
@@ -158,6 +183,11 @@ def check_arrays(learner: Learner, x: Array, y: Array) -> None:
     learner.check_data(x.shape, x.dtype, y.shape, y.dtype)
 
 
+def check_batch(network: Network, x: Array) -> None:
+    """Refuse a batch of rows of another shape than the model's input."""
+    network.build(x.shape[1:])
+
+
 def check_rows(network: Network, learner: Learner | None, rows: Rows | None) -> None:
     """The same as far as `rows` are arrays already. What is not built yet is built, if its shape is known."""
     if rows is None:
@@ -173,6 +203,10 @@ def check_rows(network: Network, learner: Learner | None, rows: Rows | None) -> 
 
 def check_values(learner: Learner, data: FitData) -> None:
     """Refuse what is not fit to train `learner` on. It looks at every label: call it off the loop."""
+    if isinstance(data.train, Feed):
+        if learner.wants_limits:
+            data.check_labels(classes(learner))
+        return
     assert data.train.y is not None  # that of the validation has been compared with it
     check_arrays(learner, data.train.x, data.train.y)
     if learner.wants_limits:

@@ -33,18 +33,20 @@ import anyio.lowlevel
 from .background import Background
 from .bus import EventBus
 from .callback import Callback
-from .compute import Work
+from .compute import ENDLESS, Work
 from .control import LateControl, Owner, checked_event, checked_rate, checked_reason
+from .data import Feed
 from .delivery import Delivery
 from .errors import DetachedEvent, GateReleased, InvalidInput, RunCancelled
 from .events import CheckpointFailed, Event, Outcome, TrainBegin, WorkerRestarted
 from .executors.base import AtOnce, Executor, Place, Wakeup, Worker, in_context
 from .executors.thread import ThreadWorker
+from .feeding import Feeding
 from .history import History, Progress
 from .ledger import Carried, Ledger, Point
 from .mailbox import Mailbox, handling
 from .notebook import run_html, show
-from .protocol import Command, Decision, Ended, Lost, Pause, Restarted, State, Stop, StopAsked, Update
+from .protocol import Command, Decision, Ended, Failed, Lost, Pause, Restarted, State, Stop, StopAsked, Update
 from .resuming import Resumed
 from .roster import Entry, guarded, line, roster
 from .saving import Saver, Savings
@@ -153,7 +155,10 @@ class Run:
         self._requests: deque[Callable[[], object]] = deque()
         self._worker: Worker | None = None
         self._early: list[Command] = []  # asked for before there was a worker
-        self._epochs = self._steps = self._batches = 0
+        self._epochs: int | None = 0
+        self._steps = self._batches = 0
+        self._feeding: Feeding | None = None
+        self._feeds_until = math.inf  # until then the end waits for those who read the data
         self._began: float | None = None
         self._paused = False
         self._waits = False  # for a place in the executor
@@ -376,7 +381,8 @@ class Run:
         return Progress(
             epoch=epoch, epochs=self._epochs, batch=batch, steps=self._steps, step=step,
             ahead=max(0, step - self._ledger.step), rate=rate,
-            eta=left / rate if rate > 0 and left >= 0 and not self._over else None, logs=logs,
+            eta=left / rate if rate > 0 and left >= 0 and self._epochs is not None and not self._over else None,
+            logs=logs,
         )  # fmt: skip
 
     @property
@@ -461,7 +467,8 @@ class Run:
         if self._worker is None:
             return "waits for a worker" if self._waits else "starting"
         at = self._worker.progress
-        return f"{'paused, ' if self._paused else ''}epoch {at.epoch + 1}/{self._epochs}, step {at.step}"
+        whole = "" if self._epochs is None else f"/{self._epochs}"
+        return f"{'paused, ' if self._paused else ''}epoch {at.epoch + 1}{whole}, step {at.step}"
 
     # --- between ledger, worker and delivery -------------------------------------------------------------------------
 
@@ -639,13 +646,14 @@ class Run:
                     self._begin_again(self._order.resumed)
                 place = None if work is None else await self._placed(wakeup)
                 if work is not None and place is not None:
-                    worker = self._start(work, place)
+                    worker = self._start(work, place, tasks)
                     try:
                         await self._conduct(tasks, worker)
                     finally:
                         self._wake = wakeup.set
                         await self._closed(worker)
                         work.start = None
+                        self._feeding = None
                     await self._drain(tasks, wakeup)
                 self._background.close()
                 tasks.cancel_scope.cancel()
@@ -659,14 +667,17 @@ class Run:
         while True:
             try:
                 with anyio.CancelScope(shield=True):
-                    return await worker.aclose()
+                    await worker.aclose()
+                    if self._feeding is not None:
+                        await self._feeding.gone()
+                    return
             except (asyncio.CancelledError, KeyboardInterrupt) as error:
                 self._interrupted(error)
 
     async def _wait(self, wait: Callable[[], Awaitable[None]]) -> None:
         """Wait until woken, or until the time is up, and do what was asked for."""
         now = anyio.current_time()
-        deadline = self._until if now < self._until else math.inf
+        deadline = min((end for end in (self._until, self._feeds_until) if now < end), default=math.inf)
         try:
             with anyio.CancelScope(shield=True, deadline=deadline):
                 await wait()
@@ -735,8 +746,9 @@ class Run:
         place.release()
         return None
 
-    def _start(self, work: Work, place: Place) -> Worker:
-        self._epochs, self._steps = work.epochs, work.data.steps(work.initial_epoch)
+    def _start(self, work: Work, place: Place, tasks: anyio.abc.TaskGroup) -> Worker:
+        self._epochs = work.epochs if work.epochs < ENDLESS else None
+        self._steps = work.data.steps(work.initial_epoch)
         self._batches = (work.epochs - work.initial_epoch) * self._steps - (
             work.start.position.batch if work.start else 0
         )
@@ -744,7 +756,20 @@ class Run:
         work.inline = inline = self._delivery.inline
         inline.trainable = work.trainable
         work.early = self._early
+        feeds = tuple(source if isinstance(source, Feed) else None for source in (work.data, work.validation))
+        if any(feeds):
+            self._feeding = Feeding(
+                (feeds[0], feeds[1]),
+                remote=self._order.executor.remote,
+                on_loop=self._ask,
+                failed=self._failed,
+                crashed=self._crashed,
+                interrupted=self._loop_ended,
+                closed=lambda: self._wake(),
+            )
         self._worker = worker = place.start(work)
+        if self._feeding is not None:
+            self._feeding.serve(tasks, worker.send)
         self._wake = worker.wake
         self._began = time.monotonic()
         return worker
@@ -764,11 +789,13 @@ class Run:
                     break
                 report = reports[0]
                 if isinstance(report, Ended):
-                    if self._waits_for_work(report):
+                    if self._waits_for_data(report) or self._waits_for_work(report):
                         break
                     if report.error is None:
                         report = report._replace(error=self._final_error)
                 reports.popleft()
+                if isinstance(report, Failed) and self._feeding is not None:
+                    report = report._replace(error=self._feeding.error(report.error))
                 if isinstance(report, Lost):
                     self._failed(report.error)
                     self._obey()
@@ -791,6 +818,18 @@ class Run:
                 if ledger.asking is not None:
                     self._delivery.abandon()
                     ledger.answered(ledger.asking)
+
+    def _waits_for_data(self, report: Ended) -> bool:
+        """Whether somebody still reads: what is read last is counted."""
+        feeding = self._feeding
+        if feeding is None:
+            return False
+        if self._feeds_until == math.inf:
+            self._feeds_until = anyio.current_time() + min(self._order.drain_timeout, self._order.grace)
+            feeding.close()
+        waits = not feeding.over and anyio.current_time() < self._feeds_until
+        self._ledger.unread = feeding.unread(report.step - self._step_before)
+        return waits
 
     def _waits_for_work(self, report: Ended) -> bool:
         """Whether work in the background is not done: what that publishes comes before this, compute's last."""

@@ -20,14 +20,14 @@ import numpy as np
 from . import modelfile
 from .bus import EventBus
 from .callback import Callback
-from .data import FitData, Later, PassPlan, given_evaluate, given_fit, given_predict
+from .data import AnyPass, FeedPass, FitData, Later, given_evaluate, given_fit, given_predict
 from .data.intake import Rows
 from .errors import InvalidInput
 from .events import LayerCreated, ModelCompiled
 from .executors.base import Executor
 from .fit import Fit
 from .formats.paths import check_path
-from .front import Callbacks, Front, as_callbacks, keywords_checked, resolved
+from .front import Callbacks, Front, as_callbacks, keywords_checked, reading, resolved
 from .jobs import Job, in_thread
 from .news import News
 from .nn import Learner, Network, quiet
@@ -235,7 +235,7 @@ class Sequential(Front):
         y: Any = None,
         *,
         batch_size: int | None = 32,
-        epochs: int = 1,
+        epochs: int | None = 1,
         initial_epoch: int = 0,
         steps_per_epoch: int | None = None,
         shuffle: bool = True,
@@ -253,7 +253,9 @@ class Sequential(Front):
         seed: int | None = None,
         executor: str | Executor = "thread",
         lookahead: int = 1,
+        prefetch: int = 1,
         resume: str | os.PathLike[str] | None = None,
+        resume_data: str | None = None,
         drain_timeout: float = 10.0,
         grace: float = 5.0,
     ) -> Fit:
@@ -266,7 +268,17 @@ class Sequential(Front):
                 (`h5py.Dataset`). Up to 64 MiB of these are read when the run starts, more stays in the file, is read
                 ahead by a thread while the run trains, and is shuffled in two steps: the order of blocks of rows that
                 lie together, and then the rows of many blocks (16 MiB) among each other. Keep the file open; for
-                `executor="process"` open it for reading.
+                `executor="process"` open it for reading. Or `x` alone is what yields batches: `x`, `(x, y)` or
+                `(x, y, sample_weight)`, each with as many rows as it likes. What can be indexed (a list of such tuples,
+                a Keras-like Sequence) or iterated and has a length (a DataLoader) is read anew in each epoch, in a
+                thread; `shuffle` changes the order of batches of what can be indexed. An iterator, a generator or an
+                async one is read once, ahead of training by `prefetch` batches, and closed when the run ends; its end
+                stops the run ("data ended"), and with it `lookahead` is 0. What is async is read on the loop.
+            epochs: None: without end. That, and data without a length, needs `steps_per_epoch`.
+            validation_data: `(x, y)` or `(x, y, sample_weight)`, or what yields batches; if that has no length,
+                `validation_steps` of them each time.
+            prefetch: batches that may be taken of data that yields them, beyond those that are trained on.
+                `TrainEnd.unread` counts what was taken in vain.
             callbacks: take part beside those of `compile`, in this run.
             bus: its subscribers get the run's events.
             verbose: accepted, and silent; subscribe to events instead.
@@ -276,6 +288,8 @@ class Sequential(Front):
             lookahead: how many boundaries compute may work ahead of gates, 0 for lock-step. The bits are the same.
             resume: a checkpoint, or a directory of them, to go on with: model, data, batch size and seed must be those
                 of the run that wrote it. It ends with the bits and the history that this run would have had.
+            resume_data: "continue" says that an iterator goes on with the first batch that the run before has not
+                trained on; without it a run on an iterator cannot be resumed.
             drain_timeout: seconds that subscribers have for what is queued when the run has ended.
             grace: seconds that all handlers together have after a cancellation or failure.
 
@@ -288,13 +302,15 @@ class Sequential(Front):
             x, y, batch_size=batch_size, epochs=epochs, initial_epoch=initial_epoch, steps_per_epoch=steps_per_epoch,
             shuffle=shuffle, class_weight=class_weight, sample_weight=sample_weight, validation_data=validation_data,
             validation_split=validation_split, validation_batch_size=validation_batch_size,
-            validation_steps=validation_steps, validation_freq=validation_freq,
+            validation_steps=validation_steps, validation_freq=validation_freq, prefetch=prefetch,
         )  # fmt: skip
         known = as_callbacks([*self._callbacks, *as_callbacks(callbacks, "fit")], "fit")
         self._check_now(learner, given.rows)
+        self._check_built(given)
         return self._fit(
             "model.fit(…)", learner, given, callbacks=known, bus=bus, executor=executor, lookahead=lookahead,
             seed=None if seed is None else checked_seed(seed), run_id=run_id, resume=resume,
+            resume_data=resume_data,
             drain_timeout=drain_timeout, grace=grace, prepared=functools.partial(self._prepared, learner),
             before=functools.partial(self._tell, bus), as_stored=_as_stored, around=quiet,
         )  # fmt: skip
@@ -338,6 +354,14 @@ class Sequential(Front):
             with self._reading:
                 check_rows(self._network, learner, rows)
 
+    def _check_built(self, given: Any) -> None:
+        """What yields batches shows no shape before it is read."""
+        if getattr(given, "source", None) is not None and not self._network.built:
+            raise InvalidInput(
+                f"{self.name!r} does not know the shape of its input yet, and x yields batches; let the model begin "
+                "with layers.Input(shape), or give its first layer input_shape=shape"
+            )
+
     def _claim(self, run: Run) -> None:
         """A run begins."""
         super()._claim(run)
@@ -374,6 +398,8 @@ class Sequential(Front):
         While a run trains the model: of the newest state that nobody can undo. Cancelling it ends it within a batch.
 
         Args:
+            x: rows, with their targets in `y`; or what yields batches, async or not, as for `fit`.
+            steps: so many batches at most.
             callbacks: get the events of this evaluation; those of `compile` take part in runs only.
             bus: its subscribers get them as well.
             verbose: accepted, and silent; subscribe to events instead.
@@ -383,6 +409,7 @@ class Sequential(Front):
         known = as_callbacks(callbacks, "evaluate")
         check_listeners(known, bus)
         self._check_now(learner, given.rows)
+        self._check_built(given)
 
         async def evaluate() -> Figures:
             means = await self._pass(EVALUATE, Reader.evaluating, given, known, bus)
@@ -407,6 +434,8 @@ class Sequential(Front):
         batch. A memory map is read once, batch by batch; the outputs of all rows are in memory.
 
         Args:
+            x: rows; or what yields batches, async or not: `x`, or tuples that begin with it.
+            steps: so many batches at most.
             callbacks: get the events of this prediction; those of `compile` take part in runs only.
             bus: its subscribers get them as well.
             verbose: accepted, and silent; subscribe to events instead.
@@ -415,13 +444,14 @@ class Sequential(Front):
         known = as_callbacks(callbacks, "predict")
         check_listeners(known, bus)
         self._check_now(None, given.rows)
+        self._check_built(given)
         return Job("model.predict(…)", lambda: self._pass(PREDICT, Reader.predicting, given, known, bus))
 
     async def _pass(
         self,
         kind: Kind,
-        steps: Callable[[Reader, State, PassPlan, Callable[[], None]], Steps[T]],
-        given: PassPlan | Later[PassPlan],
+        steps: Callable[[Reader, State, AnyPass, Callable[[], None]], Steps[T]],
+        given: AnyPass | Later[AnyPass],
         callbacks: list[Callback],
         bus: EventBus | None,
     ) -> T:
@@ -431,10 +461,12 @@ class Sequential(Front):
             def begin(reader: Reader, state: State) -> None:
                 stepping.open(steps(reader, state, plan, stepping.tick))
 
-            await self._on_state(begin, shape_of=lambda: plan.read(stepping.tick).x, hop=stepping.hop)
+            shape_of = None if isinstance(plan, FeedPass) else lambda: plan.read(stepping.tick).x
+            await self._on_state(begin, shape_of=shape_of, hop=stepping.hop)
 
         params = {"samples": plan.samples, "batch_size": plan.batch_size, "steps": plan.steps}
-        return await perform(kind, start, callbacks=callbacks, bus=bus, params=params, around=quiet)
+        async with reading(plan) as fetch:
+            return await perform(kind, start, callbacks=callbacks, bus=bus, params=params, around=quiet, fetch=fetch)
 
     def save(self, path: str | os.PathLike[str]) -> Job[None]:
         """Write the whole model, optimizer included, as Keras's `.h5`: whole, or not at all.

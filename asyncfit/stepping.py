@@ -1,7 +1,8 @@
 """Work that goes batch by batch in worker threads: cancelling who waits for it ends it within a batch.
 
 The work is a generator. It yields None when it has checked its input, and then for each batch the number of rows and
-what came of them. Between two batches it may change threads, and nothing of it is left in one while it waits.
+what came of them; or None again where it cannot go on before something was fetched on the loop. Between two batches it
+may change threads, and nothing of it is left in one while it waits.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Generic, TypeVar
 
@@ -19,7 +20,7 @@ import anyio.to_thread
 from .signals import Signal
 from .tasks import cancellations
 
-__all__ = ["Done", "Ended", "Stepping", "Steps", "alone"]
+__all__ = ["Done", "Ended", "Fetch", "Stepping", "Steps", "alone"]
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -28,6 +29,8 @@ Steps = Generator[tuple[int, Any] | None, None, T]
 
 AHEAD = 256
 """So many batches may be done and not taken by the loop yet; then the thread lets the loop catch up."""
+
+Fetch = Callable[[], Awaitable[object]]
 
 Done = tuple[int, int, Any, float]
 """Number of a batch (from 0), its rows, what came of them, when."""
@@ -46,6 +49,7 @@ class Stepping(Generic[T]):
         every: 0 for none.
         woken: whether `wake` was called; set it to False before you look at `done`.
         wait: whether `advance` shall return after its batch.
+        needs: whether something has to be fetched before `advance` is called again.
         over: whether the steps have come to their end; then `result` is there.
         limiter: for threads that go on with the steps. Steps that hold a lock between batches need one of their own:
             all others may be taken by threads that wait for that lock.
@@ -63,6 +67,7 @@ class Stepping(Generic[T]):
         self.every = 0
         self.woken = False
         self.wait = False
+        self.needs = False
         self.over = False
         self.limiter: anyio.CapacityLimiter | None = None
         self._around = around
@@ -97,13 +102,18 @@ class Stepping(Generic[T]):
     def _go_on(self) -> None:
         assert self._steps is not None
         if self._wake is None:
-            for _ in self._steps:
+            for step in self._steps:
                 if self._ended:
                     raise Ended
+                if step is None:
+                    self.needs = True
+                    return
             return
         done = self.done
         for step in self._steps:
-            assert step is not None
+            if step is None:
+                self.needs = True
+                return
             self.batches = batches = self.batches + 1
             if self.every and not batches % self.every:
                 done.append((batches - 1, *step, time.time()))
@@ -117,8 +127,12 @@ class Stepping(Generic[T]):
 
     # --- on the loop -------------------------------------------------------------------------------------------------
 
-    async def go_on(self) -> None:
-        """`advance`, in a worker thread; see `hop`."""
+    async def go_on(self, fetch: Fetch | None = None) -> None:
+        """`advance`, in a worker thread; see `hop`. What it needs is fetched before."""
+        if self.needs:
+            assert fetch is not None
+            await fetch()
+            self.needs = False
         await self._hop(self.limiter, self.advance)
 
     async def hop(self, work: Callable[..., R], *args: Any) -> R:
@@ -147,12 +161,16 @@ class Stepping(Generic[T]):
 
 
 async def alone(
-    steps: Callable[[Callable[[], None]], Steps[T]], around: Callable[[], AbstractContextManager[Any]] = nullcontext
+    steps: Callable[[Callable[[], None]], Steps[T]],
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    fetch: Fetch | None = None,
 ) -> T:
     """Do steps that nobody listens to; `steps` takes the `tick`."""
     stepping: Stepping[T] = Stepping(around)
     try:
         await stepping.hop(stepping.open, steps(stepping.tick))
+        while not stepping.over:
+            await stepping.go_on(fetch)
         return stepping.result
     finally:
         stepping.close()

@@ -13,11 +13,11 @@ import anyio
 import numpy as np
 
 from .bus import EventBus
-from .data import PassPlan, given_evaluate, given_fit, given_predict
+from .data import AnyPass, given_evaluate, given_fit, given_predict
 from .errors import BadFile, InvalidInput, ModelBusy
 from .executors.base import Executor
 from .fit import Fit
-from .front import Callbacks, Front, as_callbacks, keywords_checked, resolved, run_batches
+from .front import Callbacks, Front, as_callbacks, keywords_checked, reading, resolved, run_batches
 from .jobs import Job, in_thread
 from .mailbox import handling
 from .passes import EVALUATE, check_listeners, perform
@@ -97,7 +97,7 @@ class Trainer(Front):
         y: Any = None,
         *,
         batch_size: int | None = 32,
-        epochs: int = 1,
+        epochs: int | None = 1,
         initial_epoch: int = 0,
         steps_per_epoch: int | None = None,
         shuffle: bool = True,
@@ -115,11 +115,14 @@ class Trainer(Front):
         seed: int | None = None,
         executor: str | Executor = "thread",
         lookahead: int = 0,
+        prefetch: int = 1,
         resume: str | os.PathLike[str] | None = None,
+        resume_data: str | None = None,
         drain_timeout: float = 10.0,
         grace: float = 5.0,
     ) -> Fit:
-        """Train on `x` and `y`, as `Sequential.fit`; the rows are handed over as they are given.
+        """Train on `x` and `y`, as `Sequential.fit`; the rows are handed over as they are given, those of data
+        that yields batches as NumPy arrays.
 
         `y` may be left out, and is None in `train_batch` then. `seed` decides the order of the rows; left out, one is
         drawn when the Trainer is made. `lookahead` is 0: compute waits for gates, because only a complete `state()` can
@@ -130,12 +133,14 @@ class Trainer(Front):
             x, y, batch_size=batch_size, epochs=epochs, initial_epoch=initial_epoch, steps_per_epoch=steps_per_epoch,
             shuffle=shuffle, class_weight=class_weight, sample_weight=sample_weight, validation_data=validation_data,
             validation_split=validation_split, validation_batch_size=validation_batch_size,
-            validation_steps=validation_steps, validation_freq=validation_freq, own_model=True,
+            validation_steps=validation_steps, validation_freq=validation_freq, prefetch=prefetch,
+            own_model=True,
         )  # fmt: skip
         known = as_callbacks(callbacks, "fit")
         return self._fit(
             "trainer.fit(…)", self.trainable, given, callbacks=known, bus=bus, executor=executor, lookahead=lookahead,
             seed=None if seed is None else _checked_seed(seed), run_id=run_id, resume=resume,
+            resume_data=resume_data,
             drain_timeout=drain_timeout, grace=grace, prepared=lambda data: self._make_spare(),
         )  # fmt: skip
 
@@ -169,15 +174,15 @@ class Trainer(Front):
         known = as_callbacks(callbacks, "evaluate")
         check_listeners(known, bus)
 
-        def here(plan: PassPlan, tick: Callable[[], None]) -> Steps[dict[str, float] | None]:
-            data = plan.read(tick)
+        def here(plan: AnyPass, tick: Callable[[], None]) -> Steps[dict[str, float] | None]:
+            batches = plan.opened(tick)
             with self._reading:  # a run that begins meanwhile waits for it
                 if self._user is not None:
                     return None
                 yield None
-                return (yield from run_batches(self.trainable, plan.batches(data)))
+                return (yield from run_batches(self.trainable, batches))
 
-        async def start(plan: PassPlan, stepping: Stepping[dict[str, float] | None]) -> None:
+        async def start(plan: AnyPass, stepping: Stepping[dict[str, float] | None]) -> None:
             stepping.limiter = anyio.CapacityLimiter(1)
             if self._user is None:
                 await stepping.hop(stepping.open, here(plan, stepping.tick))
@@ -192,37 +197,45 @@ class Trainer(Front):
             plan = await resolved(given)
             begin = functools.partial(start, plan)
             params = {"samples": plan.samples, "batch_size": plan.batch_size, "steps": plan.steps}
-            means = await perform(EVALUATE, begin, callbacks=known, bus=bus, params=params, holders=self._holders)
+            async with reading(plan) as fetch:
+                means = await perform(
+                    EVALUATE, begin, callbacks=known, bus=bus, params=params, holders=self._holders, fetch=fetch
+                )
             assert means is not None
             return means
 
         return Job("trainer.evaluate(…)", evaluate)
 
-    def _evaluating(self, state: State, plan: PassPlan, tick: Callable[[], None]) -> Steps[dict[str, float] | None]:
-        data = plan.read(tick)
+    def _evaluating(self, state: State, plan: AnyPass, tick: Callable[[], None]) -> Steps[dict[str, float] | None]:
+        batches = plan.opened(tick)
         with self._spare_lock:
             twin = self._spare_with(state)
             yield None
-            return (yield from run_batches(twin, plan.batches(data)))
+            return (yield from run_batches(twin, batches))
 
     def predict_from(self, state: State, x: Any, *, batch_size: int) -> Job[Array]:
         self._require_clone("predict")
         self._require_apart("predict")
         given = given_predict(x, batch_size=batch_size, own_model=True)
 
-        def predicting(plan: PassPlan, tick: Callable[[], None]) -> Steps[Array]:
-            data = plan.read(tick)
+        def predicting(plan: AnyPass, tick: Callable[[], None]) -> Steps[Array]:
+            batches = plan.opened(tick)
             outputs: list[Array] = []
             with self._spare_lock:
                 twin = self._spare_with(state)
                 yield None
-                for batch, _, _, size in plan.batches(data):
-                    outputs.append(np.array(twin.predict(batch)))
-                    yield size, outputs[-1]
+                for batch in batches:
+                    if batch is None:
+                        yield None
+                        continue
+                    outputs.append(np.array(twin.predict(batch[0])))
+                    yield batch[3], outputs[-1]
             return np.concatenate(outputs)
 
         async def predict() -> Array:
-            return await alone(functools.partial(predicting, await resolved(given)))
+            plan = await resolved(given)
+            async with reading(plan) as fetch:
+                return await alone(functools.partial(predicting, plan), fetch=fetch)
 
         return Job("snapshot.predict(…)", predict)
 
@@ -234,7 +247,9 @@ class Trainer(Front):
         given = given_evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight, own_model=True)
 
         async def evaluate() -> Any:
-            return await alone(functools.partial(self._evaluating, state, await resolved(given)))
+            plan = await resolved(given)
+            async with reading(plan) as fetch:
+                return await alone(functools.partial(self._evaluating, state, plan), fetch=fetch)
 
         return Job("snapshot.evaluate(…)", evaluate)
 

@@ -22,7 +22,7 @@ ORDER = """
     tasks stepping roster subscriptions mailbox streams bus callback claims
     nn layers losses metrics optimizers initializers activations regularizers constraints
     data direct temporaries checkpoints locks backups formats protocol retracing pool
-    snapshot background control budget compute ledger resuming saving
+    snapshot background feeding control budget compute ledger resuming saving
     executors inline_port delivery
     curves notebook history run fit passes front trainer testing
     news modelfile reading sequential

@@ -9,10 +9,13 @@ from .arrays import ArrayData as ArrayData
 from .arrays import Batch as Batch
 from .arrays import Source as Source
 from .blocks import StoredData as StoredData
+from .feed import Feed as Feed
+from .feedpass import FeedPass as FeedPass
 from .later import Later as Later
 from .order import EpochRange as EpochRange
 from .order import epoch_range as epoch_range
 from .order import permutation as permutation
+from .plan import AnyPass as AnyPass
 from .plan import FitData as FitData
 from .plan import FitPlan as FitPlan
 from .plan import PassPlan as PassPlan
@@ -28,10 +31,13 @@ from .values import check_labels as check_labels
 from .values import label_range as label_range
 
 __all__ = [
+    "AnyPass",
     "Array",
     "ArrayData",
     "Batch",
     "EpochRange",
+    "Feed",
+    "FeedPass",
     "FitData",
     "FitPlan",
     "Later",

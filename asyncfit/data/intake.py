@@ -108,7 +108,7 @@ def take_in(name: str, value: object) -> Given:
         return _converted(name, value)  # nothing to convert, or hardly
     if isinstance(value, Sequence):
         rows, size = len(value), _estimate(value)
-    elif hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
+    elif any(hasattr(value, name) for name in ("__array__", "__array_interface__", "__dlpack__")):
         known = isinstance(shape, tuple) and shape and all(isinstance(n, int) for n in shape)
         rows, size = (shape[0], prod(shape)) if shape and known else (0, 0)  # unknown: converted at once
     else:
@@ -120,8 +120,9 @@ def _converted(name: str, value: Any) -> Given:
     if isinstance(value, np.ma.MaskedArray) and np.ma.getmask(value) is not np.ma.nomask:
         raise InvalidInput(f"{name} is a masked array; fill what is masked first: {name}.filled(0.0)")
     try:
-        array = np.asarray(value)
-    except (ValueError, TypeError, OverflowError) as error:
+        alone = hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
+        array = np.from_dlpack(value) if alone and not hasattr(value, "__array_interface__") else np.asarray(value)
+    except (ValueError, TypeError, OverflowError, BufferError, RuntimeError) as error:
         raise InvalidInput(_why_no_array(name, value, error)) from error
     kind = array.dtype.kind
     if kind not in "fiub":

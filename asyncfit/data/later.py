@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar
 
+from .kinds import BatchSource, batch_source
 from .stored import is_dataset, opened
 
 __all__ = ["Later", "later"]
@@ -16,12 +17,20 @@ T = TypeVar("T", covariant=True)
 
 
 class Later(Generic[T]):
-    """Stands for a plan. `resolved`, called off the loop, looks at the data and makes it, or raises InvalidInput."""
+    """Stands for a plan. `resolved`, called off the loop, looks at the data and makes it, or raises InvalidInput.
+
+    `rewindable`, `source` and `fed` are those of the plan that is to come.
+    """
 
     rows: None = None
 
-    def __init__(self, make: Callable[[], T]) -> None:
+    def __init__(
+        self, make: Callable[[], T], *, source: BatchSource | None = None, other: BatchSource | None = None
+    ) -> None:
         self.resolved = make
+        self.source = source
+        self.fed = source is not None or other is not None
+        self.rewindable = all(one is None or one.rewindable for one in (source, other))
 
 
 def later(plan: Callable[P, T], check: Callable[..., object]) -> Callable[P, T | Later[T]]:
@@ -55,6 +64,7 @@ def later(plan: Callable[P, T], check: Callable[..., object]) -> Callable[P, T |
                 given.arguments["validation_data"] = tuple(list(open_.values())[3:])
             return plan(*given.args, **given.kwargs)
 
-        return Later(make)
+        x, other = (batch_source(name, given.arguments.get(name)) for name in ("x", "validation_data"))
+        return Later(make, source=x, other=other)
 
     return planned

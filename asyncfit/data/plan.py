@@ -25,13 +25,18 @@ from asyncfit.errors import InvalidInput
 
 from . import options
 from .arrays import Array, ArrayData, Batch
+from .batch import BatchIntake
 from .blocks import StoredData
+from .feed import Feed
+from .feedpass import FeedPass
 from .intake import Rows, take_in
+from .kinds import BatchSource, batch_source
 from .later import later
 from .stored import Stored
 from .values import check_finite, check_labels, check_some, nothing, weights_by_class
 
 __all__ = [
+    "AnyPass",
     "FitData",
     "FitOptions",
     "FitPlan",
@@ -52,10 +57,17 @@ RowData = ArrayData | StoredData
 
 @dataclass(frozen=True, slots=True)
 class FitData:
-    """The sources that a fit reads."""
+    """The sources that a fit reads: `RowData` or `Feed`, and for the validation perhaps None."""
 
-    train: RowData
-    validation: RowData | None
+    train: Any
+    validation: Any
+
+    def limit(self, batches: int, validations: int) -> None:
+        """No more than so many will be wanted."""
+        if isinstance(self.train, Feed):
+            self.train.limit = batches
+        if isinstance(self.validation, Feed):
+            self.validation.limit = validations * self.validation.steps(0)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -79,8 +91,11 @@ class FitData:
                 source.check_portable()
 
 
-def check_labels_of(name: str, source: RowData, classes: int, *, tick: Callable[[], None] = nothing) -> None:
+def check_labels_of(name: str, source: RowData | Feed, classes: int, *, tick: Callable[[], None] = nothing) -> None:
     """The same of one source."""
+    if isinstance(source, Feed):
+        source.intake.classes = classes
+        return
     if isinstance(source, StoredData):
         source.classes = classes
     if source.y is not None and not isinstance(source.y, Stored):
@@ -125,6 +140,10 @@ class PassPlan:
                 check_finite(given.name, given.loaded, as_given=self.own_model, tick=tick)
         return _source(*rows.arrays(), batch_size=self.batch_size, steps_per_epoch=self.steps, as_given=self.own_model)
 
+    def opened(self, tick: Callable[[], None] = nothing) -> Iterator[Batch]:
+        """`read`, and then its batches."""
+        return self.batches(self.read(tick))
+
     def batches(self, data: RowData) -> Iterator[Batch]:
         """The batches of the pass, of what `read` returned; see `ArrayData.batches`."""
         if isinstance(data, StoredData):
@@ -164,6 +183,9 @@ class PassPlan:
         return [(name, column) for name, column in zip(names, columns, strict=True) if _mapped(column)]
 
 
+AnyPass = PassPlan | FeedPass
+
+
 @dataclass(frozen=True, slots=True)
 class ValidationEpochs:
     """Which epochs validate: each n-th, or those numbered (from 1) in a set."""
@@ -174,29 +196,42 @@ class ValidationEpochs:
         freq = self.freq
         return (epoch + 1) % freq == 0 if isinstance(freq, int) else epoch + 1 in freq
 
+    def count(self, first: int, epochs: int) -> int:
+        """How many of the epochs from `first` up to `epochs` - 1 validate."""
+        freq = self.freq
+        if isinstance(freq, int):
+            return max(0, epochs // freq - first // freq)
+        return sum(first < epoch <= epochs for epoch in freq)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitPlan:
     """What `fit` was given about data and epochs.
 
     Attributes:
-        samples: rows to train on, after the split.
-        batch_size: rows a batch.
+        rows, source: what there is to train on: rows, or what yields batches; the other is None.
+        validation, validation_source: the same of what there is to validate on; both None: nothing, or a split.
+        samples: rows to train on, after the split; None if nobody knows.
+        batch_size: rows a batch; None if they are as they come.
         steps: batches an epoch (with `steps_per_epoch` the last epoch of a pass may have fewer).
-        epochs, initial_epoch: epochs `initial_epoch` to `epochs` - 1 are to be run; none if that is empty.
-        validation_samples: rows to validate on, 0 without validation.
+        epochs, initial_epoch: epochs `initial_epoch` to `epochs` - 1 are to be run; none if that is empty. None: no
+            end.
+        validation_samples: rows to validate on, 0 without validation, None if nobody knows.
     """
 
-    rows: Rows
+    rows: Rows | None
+    source: BatchSource | None = None
     validation: Rows | None
+    validation_source: BatchSource | None = None
     split_at: int | None
-    epochs: int
+    epochs: int | None
     initial_epoch: int
-    batch_size: int
+    batch_size: int | None
     steps_per_epoch: int | None
     shuffle: bool
     class_weight: Mapping[int, float] | None
     validation_batch_size: int
+    prefetch: int = 1
     validation_steps: int | None
     validation_freq: int | frozenset[int]
     own_model: bool = False
@@ -206,23 +241,56 @@ class FitPlan:
         return self
 
     @property
-    def samples(self) -> int:
+    def rewindable(self) -> bool:
+        """Whether work on it may be undone and done again."""
+        return all(source is None or source.rewindable for source in (self.source, self.validation_source))
+
+    @property
+    def fed(self) -> bool:
+        """Whether there is something that yields batches."""
+        return self.source is not None or self.validation_source is not None
+
+    @property
+    def once(self) -> bool:
+        """Whether what is trained on can be read once only."""
+        return self.source is not None and self.source.once
+
+    @property
+    def samples(self) -> int | None:
+        if self.rows is None:
+            return None
         return self.rows.x.rows if self.split_at is None else self.split_at
 
     @property
-    def validation_samples(self) -> int:
-        if self.split_at is not None:
+    def validation_samples(self) -> int | None:
+        if self.validation_source is not None:
+            return None
+        if self.split_at is not None and self.rows is not None:
             return self.rows.x.rows - self.split_at
         return 0 if self.validation is None else self.validation.x.rows
 
     @property
     def steps(self) -> int:
+        if self.source is not None:
+            return self.source.steps(self.steps_per_epoch, "steps_per_epoch")
+        assert self.samples is not None
+        assert self.batch_size is not None
         return _steps(self.samples, self.batch_size, self.steps_per_epoch)
 
     @property
     def settings(self) -> dict[str, Any]:
         """What a run that goes on with another one must have in common with it, as far as numbers can say."""
         rows, weights = self.rows, self.class_weight
+        by_class = None if weights is None else {str(key): weights[key] for key in sorted(weights)}
+        if rows is None:
+            assert self.source is not None
+            return {
+                "batches": self.source.kind,
+                "length": self.source.length,
+                "steps_per_epoch": self.steps_per_epoch,
+                "shuffle": self.shuffle,
+                "class_weight": by_class,
+            }
         return {
             "samples": self.samples,
             "batch_size": self.batch_size,
@@ -232,23 +300,23 @@ class FitPlan:
             "shape of a row of x": None if rows.x.array is None else str(rows.x.array.shape[1:]),
             "shape of a row of y": None if rows.y is None or rows.y.array is None else str(rows.y.array.shape[1:]),
             "sample_weight": rows.sample_weight is not None,
-            "class_weight": None if weights is None else {str(key): weights[key] for key in sorted(weights)},
+            "class_weight": by_class,
         }
 
     @property
     def x(self) -> Array | None:
         """x as an array, for a look at its shape before `read`; None if a long list is still to be converted."""
-        return self.rows.x.array
+        return None if self.rows is None else self.rows.x.array
 
     @property
     def y(self) -> Array | None:
         """y as an array; None as for `x`, or if there is none."""
-        return None if self.rows.y is None else self.rows.y.array
+        return None if self.rows is None or self.rows.y is None else self.rows.y.array
 
     @property
     def validates(self) -> ValidationEpochs:
         """Whether validation follows an epoch (from 0)."""
-        return ValidationEpochs(self.validation_freq if self.validation_samples else frozenset())
+        return ValidationEpochs(frozenset() if self.validation_samples == 0 else self.validation_freq)
 
     def read(self, key: tuple[int, int] = (0, 0)) -> FitData:
         """Convert what is left to convert, check every value and open the sources.
@@ -256,6 +324,8 @@ class FitPlan:
         `key` = (seed, number of the fit) decides the order of the rows. Raises InvalidInput. Takes time in
         proportion to the data: call it off the event loop, before the first event.
         """
+        if self.rows is None:
+            return FitData(self._train_feed(key), self._validation(None))
         rows = _read(self.rows, own_model=self.own_model)
         held_out = None if self.validation is None else _read(self.validation, own_model=self.own_model)
         if held_out is not None:
@@ -264,8 +334,8 @@ class FitPlan:
         if self.class_weight is not None:
             assert y is not None
             _check_class_weight(rows)
-            weight = weights_by_class("y", y if self.split_at is None else y[: self.split_at], self.class_weight)
-        validation = None if held_out is None else held_out.arrays()
+            weight = weights_by_class("y", y if self.split_at is None else _cut(y, 0, self.split_at), self.class_weight)
+        validation: tuple[Any, Any, Any] | None = None if held_out is None else held_out.arrays()
         if (at := self.split_at) is not None:
             # of sample_weight too; weights by class are for the rows trained on
             kept = None if rows.sample_weight is None else rows.sample_weight.loaded[at:]
@@ -276,20 +346,36 @@ class FitPlan:
             x, y, weight, batch_size=self.batch_size, shuffle=self.shuffle, key=key,
             steps_per_epoch=self.steps_per_epoch, as_given=self.own_model,
         )  # fmt: skip
-        if validation is None:
-            return FitData(train, None)
-        steps = _steps(len(validation[0]), self.validation_batch_size, self.validation_steps)
-        size = self.validation_batch_size
-        return FitData(train, _source(*validation, batch_size=size, steps_per_epoch=steps, as_given=self.own_model))
+        return FitData(train, self._validation(validation))
+
+    def _validation(self, rows: tuple[Any, Any, Any] | None) -> RowData | Feed | None:
+        source, size = self.validation_source, self.validation_batch_size
+        if source is not None:
+            intake = BatchIntake(source.name, own_model=self.own_model)
+            return Feed(source, intake, steps=self.validation_steps, prefetch=self.prefetch)
+        if rows is None and self.validation is not None:
+            rows = _read(self.validation, own_model=self.own_model).arrays()
+        if rows is None:
+            return None
+        steps = _steps(len(rows[0]), size, self.validation_steps)
+        return _source(*rows, batch_size=size, steps_per_epoch=steps, as_given=self.own_model)
+
+    def _train_feed(self, key: tuple[int, int]) -> Feed:
+        assert self.source is not None
+        intake = BatchIntake(self.source.name, own_model=self.own_model, class_weight=self.class_weight)
+        return Feed(
+            self.source, intake, steps=self.steps_per_epoch, prefetch=self.prefetch, shuffle=self.shuffle, key=key
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitOptions:
     """The arguments of `fit` that are no data, checked."""
 
-    epochs: int
+    epochs: int | None
     initial_epoch: int
     steps: int | None
+    prefetch: int
     shuffle: bool
     class_weight: dict[int, float] | None
     batch_size: int | None
@@ -311,14 +397,21 @@ def fit_options(
     validation_batch_size: object,
     validation_steps: object,
     validation_freq: object,
+    prefetch: object,
 ) -> FitOptions:
     """Raises InvalidInput."""
     size = None if batch_size is None else options.whole("batch_size", batch_size)
     val_size = size
     if validation_batch_size is not None:
         val_size = options.whole("validation_batch_size", validation_batch_size)
+    if epochs is None and steps_per_epoch is None:
+        raise InvalidInput(
+            "epochs=None trains until somebody stops it or the data ends; say with steps_per_epoch= how many batches "
+            "are an epoch"
+        )
     return FitOptions(
-        epochs=options.whole("epochs", epochs),
+        epochs=None if epochs is None else options.whole("epochs", epochs),
+        prefetch=options.whole("prefetch", prefetch, 0, "batches that are read ahead"),
         initial_epoch=options.whole("initial_epoch", initial_epoch, 0, "the first epoch is 0"),
         steps=None if steps_per_epoch is None else options.whole("steps_per_epoch", steps_per_epoch),
         validation_steps=None if validation_steps is None else options.whole("validation_steps", validation_steps),
@@ -347,6 +440,7 @@ def plan_fit(
     validation_batch_size: object = None,
     validation_steps: object = None,
     validation_freq: object = 1,
+    prefetch: object = 1,
     own_model: bool = False,
 ) -> FitPlan:
     """Check what `fit` was given, as far as that is quick; raises InvalidInput.
@@ -359,9 +453,34 @@ def plan_fit(
         epochs=epochs, initial_epoch=initial_epoch, steps_per_epoch=steps_per_epoch, shuffle=shuffle,
         class_weight=class_weight, batch_size=batch_size, validation_split=validation_split,
         validation_batch_size=validation_batch_size, validation_steps=validation_steps,
-        validation_freq=validation_freq,
+        validation_freq=validation_freq, prefetch=prefetch,
     )  # fmt: skip
     steps, val_steps, split, by_class = chosen.steps, chosen.validation_steps, chosen.split, chosen.class_weight
+    source, held_source = batch_source("x", x), batch_source("validation_data", validation_data)
+    if held_source is not None:
+        held_source.steps(val_steps, "validation_steps")
+        if validation_batch_size is not None:
+            raise InvalidInput("validation_batch_size= is for rows, but validation_data yields batches")
+    if source is not None:
+        _check_alone(source, y, sample_weight, batch_size, "fit")
+        source.steps(steps, "steps_per_epoch")
+        if split and validation_data is None:
+            raise InvalidInput(
+                f"validation_split={split:g} cannot be used, because x yields batches and nobody knows which are the "
+                "last rows; give validation_data="
+            )
+        held_rows = None
+        if validation_data is not None and held_source is None:
+            held_rows = _validation_rows(validation_data, own_model=own_model)
+        held_samples = 0 if held_rows is None else held_rows.x.rows
+        return FitPlan(
+            rows=None, source=source, validation=held_rows, validation_source=held_source, split_at=None,
+            epochs=chosen.epochs, initial_epoch=chosen.initial_epoch, batch_size=None, steps_per_epoch=steps,
+            shuffle=chosen.shuffle, class_weight=by_class, prefetch=chosen.prefetch,
+            validation_batch_size=chosen.validation_batch_size or _implied(held_samples, val_steps),
+            validation_steps=val_steps, validation_freq=chosen.validation_freq, own_model=own_model,
+        )  # fmt: skip
+
     rows = _take_in(("x", "y", "sample_weight"), x, y, sample_weight, own_model=own_model, what="fit")
     if by_class is not None:
         if rows.sample_weight is not None:
@@ -371,10 +490,10 @@ def plan_fit(
             )
         _check_class_weight(rows)
     held_out, at = None, None
-    if validation_data is not None:
+    if validation_data is not None and held_source is None:
         held_out = _validation_rows(validation_data, own_model=own_model)
         _check_alike(rows, held_out, own_model=own_model)
-    elif split:
+    elif split and validation_data is None:
         at = math.floor(rows.x.rows * (1.0 - split))  # Keras's arithmetic, to the row
         if at == 0 or at == rows.x.rows:
             raise InvalidInput(
@@ -384,7 +503,8 @@ def plan_fit(
     samples = rows.x.rows if at is None else at
     val_samples = rows.x.rows - samples if held_out is None else held_out.x.rows
     return FitPlan(
-        rows=rows, validation=held_out, split_at=at, epochs=chosen.epochs, initial_epoch=chosen.initial_epoch,
+        rows=rows, validation=held_out, validation_source=held_source, split_at=at, prefetch=chosen.prefetch,
+        epochs=chosen.epochs, initial_epoch=chosen.initial_epoch,
         batch_size=chosen.batch_size or _implied(samples, steps), steps_per_epoch=steps, shuffle=chosen.shuffle,
         class_weight=by_class, validation_batch_size=chosen.validation_batch_size or _implied(val_samples, val_steps),
         validation_steps=val_steps, validation_freq=chosen.validation_freq, own_model=own_model,
@@ -477,6 +597,22 @@ def _check_class_weight(rows: Rows) -> None:
         )
 
 
+def _check_alone(source: BatchSource, y: object, weight: object, batch_size: object, what: str) -> None:
+    """What yields batches yields all that belongs to them."""
+    kind = type(source.value).__name__
+    if y is not None:
+        raise InvalidInput(f"x ({kind}) yields batches, so {what} takes no y beside it: yield (x, y)")
+    if weight is not None:
+        raise InvalidInput(
+            f"x ({kind}) yields batches, so {what} takes no sample_weight beside it: yield (x, y, sample_weight)"
+        )
+    if batch_size not in (None, 32):
+        raise InvalidInput(
+            f"batch_size={batch_size} cannot be used: x ({kind}) yields batches, whose sizes are as they are; "
+            "af.batches(rows, size) gathers rows of an async iterator"
+        )
+
+
 def _source(x: Any, y: Any, weight: Any, **settings: Any) -> RowData:
     stays = any(isinstance(column, Stored) for column in (x, y, weight))
     return StoredData(x, y, weight, **settings) if stays else ArrayData(x, y, weight, **settings)
@@ -504,7 +640,31 @@ def _read(rows: Rows, *, own_model: bool) -> Rows:
     return loaded
 
 
+def _any_evaluate(
+    x: object,
+    y: object = None,
+    *,
+    batch_size: object = 32,
+    sample_weight: object = None,
+    steps: object = None,
+    own_model: bool = False,
+) -> AnyPass:
+    source = batch_source("x", x)
+    if source is None:
+        return plan_evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight, steps=steps, own_model=own_model)
+    _check_alone(source, y, sample_weight, batch_size, "evaluate")
+    return FeedPass(source, _pass_options(batch_size, steps)[1], own_model=own_model, targets=True)
+
+
+def _any_predict(x: object, *, batch_size: object = 32, steps: object = None, own_model: bool = False) -> AnyPass:
+    source = batch_source("x", x)
+    if source is None:
+        return plan_predict(x, batch_size=batch_size, steps=steps, own_model=own_model)
+    _check_alone(source, None, None, batch_size, "predict")
+    return FeedPass(source, _pass_options(batch_size, steps)[1], own_model=own_model, targets=False)
+
+
 given_fit = later(plan_fit, fit_options)
-"""`plan_fit` for whatever a user gives; so are the next two."""
-given_evaluate = later(plan_evaluate, _pass_options)
-given_predict = later(plan_predict, _pass_options)
+"""`plan_fit` for whatever a user gives; so are the next two for evaluate and predict."""
+given_evaluate = later(_any_evaluate, _pass_options)
+given_predict = later(_any_predict, _pass_options)

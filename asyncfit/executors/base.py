@@ -22,7 +22,8 @@ __all__ = ["AtOnce", "Executor", "Place", "Wakeup", "Worker", "in_context"]
 
 
 class Worker(Protocol):
-    """One run's compute, wherever it runs. Used from the run's own loop, but for `wake`."""
+    """One run's compute, wherever it runs. Used from the run's own loop, but for `wake`; unless the executor is
+    `remote`, `send` is also called from a thread, with batches that are read there."""
 
     reports: deque[Report]
     """What came up and was not taken yet."""

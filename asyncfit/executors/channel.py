@@ -36,6 +36,7 @@ class Kind:
     REPORT = 5  # up: any other report, pickled
     PROGRESS = 6  # up: where compute is, marshalled
     REFUSED = 7  # up: the work could not be taken up, and why, pickled
+    WANTED = 9  # up: a batch of data that is read here is wanted, marshalled
     TOLD = 8  # up: an inline handler failed and the run goes on, pickled
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import marshal
 import os
 import selectors
 import signal
@@ -307,6 +308,10 @@ class ProcessWorker:
             self.reports.extend(batches)
         elif kind == Kind.PROGRESS:
             self._take_progress(*plain_from(data))
+        elif kind == Kind.WANTED:
+            which, turn, epoch, number = marshal.loads(data)
+            feed: Any = (self._work.data, self._work.validation)[which]
+            feed.ask(turn, epoch, number)
         else:
             told = loads(data, blocks, self._adopted)
             if kind == Kind.REPORT:

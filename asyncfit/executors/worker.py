@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import gc
 import json
+import marshal
 import os
 import pickle
 import queue
@@ -24,6 +26,7 @@ from collections import deque
 from typing import Any
 
 from ..compute import Compute, Work
+from ..data.feed import Feed
 from ..errors import AsyncFitError
 from ..machine import blas
 from ..pool import Pool
@@ -98,6 +101,9 @@ class Server:
             if work.inline is not None:
                 work.inline.trainable = work.trainable
                 work.inline.tell = self._tell
+            for which, source in enumerate((work.data, work.validation)):
+                if isinstance(source, Feed):
+                    source.ask = functools.partial(self._want, which)
             self._compute = compute = Compute(work, self._report)
         except BaseException as error:
             self._put(Kind.REFUSED, _portable(error))
@@ -140,6 +146,11 @@ class Server:
         stamped = None if self._compute is None else self._compute.stamped(told)
         if stamped is not None:
             self._put(Kind.TOLD, stamped)
+
+    def _want(self, which: int, turn: int, epoch: int, batch: int) -> None:
+        with self._sending:
+            self._out.put(Kind.WANTED, marshal.dumps((which, turn, epoch, batch)))
+            self._send()
 
     # --- sending -----------------------------------------------------------------------------------------------------
 

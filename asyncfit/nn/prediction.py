@@ -37,6 +37,11 @@ class Outputs:
         self._plans: dict[int, Plan] = {}
         self._filled = 0
 
+    def alone(self, x: Array) -> Array:
+        """The outputs for some samples, in memory of their own: where nobody knows how many will come."""
+        self.all, self._filled = np.empty((len(x), *self.all.shape[1:]), self.all.dtype), 0
+        return self.put(x)
+
     def put(self, x: Array) -> Array:
         """The outputs for the next samples, as a view of `all`."""
         rows, begin = len(x), self._filled

@@ -173,3 +173,49 @@ def test_a_users_own_model_may_do_without_y_and_keeps_types_and_weights() -> Non
     assert ragged_in_shape.validation is not None
     assert ragged_in_shape.validation.x.shape == (10, 2)
     assert plan_evaluate(X, own_model=True).read().y is None
+
+
+class _Frame:
+    """As data frames are: no NumPy array, but it can be made one."""
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+        self.shape = array.shape
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return self._array if dtype is None else self._array.astype(dtype)
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def __iter__(self) -> Any:
+        return iter(["column", "names"])
+
+    def __getitem__(self, name: str) -> Any:
+        raise KeyError(name)
+
+
+class _Interface:
+    def __init__(self, array: Any) -> None:
+        self.__array_interface__ = array.__array_interface__
+        self._kept = array
+
+
+class _Packed:
+    def __init__(self, array: Any) -> None:
+        self._array = array
+
+    def __dlpack__(self, **how: Any) -> Any:
+        return self._array.__dlpack__(**how)
+
+    def __dlpack_device__(self) -> Any:
+        return self._array.__dlpack_device__()
+
+
+@pytest.mark.parametrize("rows", [10, 20_000])
+@pytest.mark.parametrize("kind", [_Frame, _Interface, _Packed])
+def test_arrays_are_taken_by_their_protocols(kind: Any, rows: int) -> None:
+    x, y = np.arange(rows * 3.0).reshape(rows, 3), np.arange(rows)
+    train = plan_fit(kind(x), kind(y), shuffle=False).read().train
+    assert (train.x == x).all()
+    assert (train.y == y).all()

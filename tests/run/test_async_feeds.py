@@ -1,0 +1,331 @@
+"""Runs on async iterators: read on the loop, with backpressure, and closed in the end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import numpy as np
+import pytest
+
+import asyncfit as af
+from asyncfit import callbacks
+from asyncfit.feeding import AT_ONCE
+from asyncfit.testing import LoopbackExecutor
+
+from .helpers import Gate, Linear, nothing_left, until, whole
+from .test_feeds import BATCHES, Halves, X, Y, by_rows, made, stop_at
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+
+
+class Source:
+    """An async generator that can be held up; it knows what was taken, where, and how it ended."""
+
+    def __init__(self, batches: int | None = None, waits_at: int | None = None) -> None:
+        self.batches, self.taken, self.waits_at = batches, 0, waits_at
+        self.waiting, self.go_on = anyio.Event(), anyio.Event()
+        self.threads: set[int] = set()
+        self.closed = 0
+
+    async def __call__(self) -> AsyncIterator[Any]:
+        try:
+            while self.batches is None or self.taken < self.batches:
+                self.threads.add(threading.get_ident())
+                if self.taken == self.waits_at:
+                    self.waiting.set()
+                    await self.go_on.wait()
+                await anyio.lowlevel.checkpoint()
+                self.taken += 1
+                yield BATCHES[(self.taken - 1) % 5]
+        finally:
+            self.closed += 1
+            with anyio.CancelScope(shield=True):
+                await anyio.lowlevel.checkpoint()
+
+
+@pytest.mark.in_turn
+@pytest.mark.parametrize("executor", ["thread", "process", "loopback"])
+@pytest.mark.parametrize("prefetch", [0, 1, 3])
+async def test_the_same_bits_as_from_arrays(executor: str, prefetch: int) -> None:
+    expected = await by_rows(validation_data=(X, Y), validation_batch_size=16, callbacks=[Halves()])
+    source, held = Source(), Source()
+    runner: Any = LoopbackExecutor() if executor == "loopback" else executor
+    with nothing_left():
+        history = await made().fit(
+            source(), steps_per_epoch=5, epochs=3, executor=runner, prefetch=prefetch, callbacks=[Halves()],
+            validation_data=held(), validation_steps=5,
+        )  # fmt: skip
+    assert history.history == expected
+    assert (source.taken, held.taken) == (15, 15)
+    assert (source.closed, held.closed) == (1, 1)
+    assert source.threads == held.threads == {threading.get_ident()}
+
+
+async def test_what_has_a_length_is_iterated_anew() -> None:
+    class Sized:
+        begun = 0
+
+        def __len__(self) -> int:
+            return 5
+
+        async def __aiter__(self) -> AsyncIterator[Any]:
+            self.begun += 1
+            for batch in BATCHES:
+                yield batch
+
+    sized = Sized()
+    with nothing_left():
+        assert (await made().fit(sized, epochs=3)).history == await by_rows()
+    assert sized.begun == 3
+    assert await made().evaluate(sized) == await made().evaluate(X, Y, batch_size=16)
+
+
+async def test_memory_streams_with_backpressure() -> None:
+    send, receive = anyio.create_memory_object_stream[Any](0)
+    sent = 0
+
+    async def feed() -> None:
+        nonlocal sent
+        async with send:
+            for batch in BATCHES * 2:
+                await send.send(batch)
+                sent += 1
+
+    gate = Gate(2)
+    with nothing_left():
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(feed)
+            pairs = ((x[:, :2], y) async for x, y in receive)
+            async with af.Trainer(Linear(gate)).fit(pairs, steps_per_epoch=5, epochs=9) as run:
+                assert await anyio.to_thread.run_sync(gate.reached.wait, 20)
+                await until(lambda: sent == 4)  # two done, one in hand, one ahead
+                for _ in range(50):
+                    await anyio.lowlevel.checkpoint()
+                assert sent == 4
+                gate.open.set()
+    assert (run.outcome, run.reason) == ("stopped", "data ended")
+    assert run.progress.step == 10
+    await receive.aclose()
+
+
+@pytest.mark.in_turn
+@pytest.mark.parametrize("executor", ["thread", "process"])
+@pytest.mark.parametrize("how", ["stop", "cancel", "scope", "block", "pause"])
+async def test_a_run_that_waits_for_data_can_be_asked_for_everything(how: str, executor: str) -> None:
+    source = Source(waits_at=3)
+    seen: list[af.Event] = []
+    bus = af.EventBus()
+    bus.on(af.Event)(seen.append)
+    model = made()
+
+    async def ask(run: af.Run) -> None:
+        await source.waiting.wait()
+        await until(lambda: run.progress.step == 3)
+        assert (await model.predict(X[:2])).shape == (2, 1)
+        assert (await run.snapshot()).step == 3
+        run.set_learning_rate(0.5)
+        await until(lambda: any(isinstance(event, af.LearningRateChanged) for event in seen))
+        if how == "stop":
+            run.stop("enough")
+        elif how == "cancel":
+            run.cancel("enough")
+        elif how == "block":
+            raise ZeroDivisionError
+        elif how == "pause":
+            run.pause()
+            await until(lambda: any(isinstance(event, af.RunPaused) for event in seen))
+            source.go_on.set()
+            await until(lambda: source.taken >= 4)
+            assert run.progress.step == 3
+            run.resume()
+
+    with nothing_left(), anyio.fail_after(30):
+        with anyio.CancelScope() as scope:
+            try:
+                async with model.fit(source(), steps_per_epoch=5, epochs=2, bus=bus, executor=executor) as run:
+                    await ask(run)
+                    if how == "scope":
+                        scope.cancel()
+                        await anyio.lowlevel.checkpoint()
+            except (af.RunCancelled, ZeroDivisionError):
+                assert how in ("cancel", "block")
+    assert source.closed == 1
+    mine = [event for event in seen if event.run_id is not None]
+    whole(mine)
+    end = mine[-1]
+    assert isinstance(end, af.TrainEnd)
+    assert end.outcome == {"stop": "stopped", "pause": "completed"}.get(how, "cancelled")
+    assert end.step == (10 if how == "pause" else 3)
+    assert end.unread == 0
+
+
+async def test_waiting_wakes_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Source(waits_at=2)
+    async with made().fit(source(), steps_per_epoch=5, bus=af.EventBus()) as run:
+        await source.waiting.wait()
+        await until(lambda: run.progress.step == 2)
+        worker: Any = run._worker
+        await anyio.sleep(0.05)
+        woken = 0
+        wait = worker.wait
+
+        async def counted() -> None:
+            nonlocal woken
+            await wait()
+            woken += 1
+
+        monkeypatch.setattr(worker, "wait", counted)
+        await anyio.sleep(0.1)
+        assert woken <= 1
+        source.go_on.set()
+
+
+@pytest.mark.parametrize("executor", ["thread", "process"])
+async def test_what_the_source_raises_leaves_fit_as_itself(executor: str) -> None:
+    broken = LookupError("no more")
+
+    async def batches() -> AsyncIterator[Any]:
+        yield BATCHES[0]
+        yield BATCHES[1]
+        raise broken
+
+    ends: list[af.TrainEnd] = []
+    bus = af.EventBus()
+    bus.on(af.TrainEnd)(ends.append)
+    with nothing_left(), pytest.raises(LookupError) as caught:
+        await made().fit(batches(), steps_per_epoch=5, bus=bus, executor=executor)
+    assert caught.value is broken
+    assert (ends[0].outcome, ends[0].step) == ("failed", 2)
+    with nothing_left(), pytest.raises(af.InvalidInput, match="batch 0 of x has no y"):
+        await made().fit(_one(X), steps_per_epoch=5, executor=executor)
+
+
+async def _one(item: Any) -> AsyncIterator[Any]:
+    yield item
+
+
+async def test_what_closing_it_raises_is_told_too() -> None:
+    async def batches() -> AsyncIterator[Any]:
+        try:
+            while True:
+                yield BATCHES[0]
+        finally:
+            raise OSError("cannot close")
+
+    with nothing_left(), pytest.raises(OSError, match="cannot close"):
+        await made().fit(batches(), steps_per_epoch=5)
+
+
+@pytest.mark.parametrize(
+    "kind", ["train_begin", "epoch_begin", "batch_begin", "batch_end", "validation_end", "epoch_end"]
+)
+@pytest.mark.parametrize("how", ["stop", "cancel"])
+async def test_a_run_that_ends_at_any_event_leaves_nothing(kind: str, how: str) -> None:
+    source, held = Source(), Source()
+
+    class Ends(af.Callback):
+        gates = "batch"
+
+    async def hook(self: Any, event: Any) -> None:
+        run = runs[0]
+        run.stop("enough") if how == "stop" else run.cancel("enough")
+
+    setattr(Ends, f"on_{kind}", hook)
+    runs: list[af.Run] = []
+    with nothing_left(), anyio.fail_after(20):
+        try:
+            async with made().fit(
+                source(), steps_per_epoch=3, epochs=3, callbacks=[Ends()], validation_data=held(), validation_steps=2
+            ) as run:
+                runs.append(run)
+        except af.RunCancelled:
+            assert how == "cancel"
+    assert source.closed == bool(source.taken)
+    assert held.closed == bool(held.taken)
+
+
+async def test_the_data_ends() -> None:
+    for batches in (0, 7, 10):
+        source = Source(batches)
+        with nothing_left():
+            history = await made().fit(source(), steps_per_epoch=5, epochs=9)
+        assert (history.outcome, history.reason) == ("stopped", "data ended")
+        assert history.epoch == list(range(batches // 5))
+        assert source.closed == 1
+
+
+async def test_large_batches_are_checked_off_the_loop() -> None:
+    asked: set[int] = set()
+
+    class Lazy:
+        ndim = 2
+
+        def __array__(self, *args: Any, **kwargs: Any) -> Any:
+            asked.add(threading.get_ident())
+            return X
+
+    rows = AT_ONCE // 40 + 100
+    x = np.ones((rows, 5), "f8")
+    x[7] = np.nan
+    with nothing_left(), pytest.raises(af.InvalidInput, match="row 7"):
+        await made().fit(_one((x, np.ones(rows))), steps_per_epoch=1)
+    await made().fit(_one((Lazy(), Y)), steps_per_epoch=1)
+    assert threading.get_ident() not in asked
+
+
+async def test_evaluate_and_predict_hold_no_thread_while_they_wait() -> None:
+    model = made()
+    figures, outputs = await model.evaluate(X, Y, batch_size=16), await model.predict(X, batch_size=16)
+    with nothing_left():
+        source = Source(5, waits_at=3)
+        ends: list[Any] = []
+        bus = af.EventBus()
+        bus.on(af.PredictBatchEnd)(lambda event: ends.append(event.batch))
+        async with anyio.create_task_group() as tasks:
+
+            async def let_it_go_on() -> None:
+                await source.waiting.wait()
+                assert limiter.borrowed_tokens == 0
+                await until(lambda: ends == [0, 1, 2])
+                source.go_on.set()
+
+            limiter = anyio.to_thread.current_default_thread_limiter()
+            tasks.start_soon(let_it_go_on)
+            assert (await model.predict(source(), bus=bus) == outputs).all()
+        assert source.closed == 1
+        for steps in (None, 5):
+            source = Source(None if steps else 5)
+            assert await model.evaluate(source(), steps=steps) == figures
+            assert source.closed == 1
+        assert (await model.predict(Source()(), steps=2) == outputs[:32]).all()
+        async with model.fit(X, Y) as run:
+            snapshot = await run.snapshot()
+        assert await snapshot.evaluate(Source(5)(), None) == await snapshot.evaluate(X, Y, batch_size=16)
+
+
+@pytest.mark.parametrize("listened", [False, True])
+async def test_cancelling_a_pass_closes_its_source(listened: bool) -> None:
+    source = Source(waits_at=2)
+    how: dict[str, Any] = {"bus": af.EventBus()} if listened else {}
+    with nothing_left(), anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(lambda: made().evaluate(source(), **how))
+            await source.waiting.wait()
+            tasks.cancel_scope.cancel()
+    assert source.closed == 1
+
+
+async def test_it_goes_on_where_the_data_goes_on(tmp_path: Any) -> None:
+    how: dict[str, Any] = {"epochs": 3, "seed": 4, "steps_per_epoch": 5}
+    expected = await made().fit(Source()(), **how)
+    source = Source()
+    first = await made().fit(source(), callbacks=[callbacks.BackupAndRestore(tmp_path)], bus=stop_at(7), **how)
+    assert first.outcome == "stopped"
+    rest = Source()
+    rest.taken = 8
+    again = await made().fit(rest(), callbacks=[callbacks.BackupAndRestore(tmp_path)], resume_data="continue", **how)
+    assert again.history == expected.history
