@@ -7,6 +7,7 @@ from .nn.layers import GRU as GRU
 from .nn.layers import LSTM as LSTM
 from .nn.layers import Activation as Activation
 from .nn.layers import ActivityRegularization as ActivityRegularization
+from .nn.layers import BatchNormalization as BatchNormalization
 from .nn.layers import Conv1D as Conv1D
 from .nn.layers import Conv2D as Conv2D
 from .nn.layers import Dense as Dense
@@ -36,6 +37,7 @@ __all__ = [
     "LSTM",
     "Activation",
     "ActivityRegularization",
+    "BatchNormalization",
     "Conv1D",
     "Conv2D",
     "Dense",

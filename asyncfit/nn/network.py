@@ -71,6 +71,7 @@ class Network:
     Attributes:
         params, fixed: the flat arrays (float32); empty until it is built.
         slots: where each weight lies, in Keras's order.
+        frozen: names of the layers that were not trainable when this was built.
         input_shape: without the batch; None until known.
     """
 
@@ -90,6 +91,7 @@ class Network:
         self.input_layer: InputLayer | None = None
         self.built = False
         self.slots: list[Slot] = []
+        self.frozen: frozenset[str] = frozenset()
         self.params: Array = np.empty(0, self.dtype)
         self.fixed: Array = np.empty(0, self.dtype)
         if isinstance(layers, Layer):
@@ -210,6 +212,7 @@ class Network:
         for slot, values in zip(slots, fresh, strict=True):
             slot.view(params if slot.trainable else fixed)[...] = old[slot.path] if slot.path in old else values()
         self.slots, self.params, self.fixed, self.built = slots, params, fixed, True
+        self.frozen = frozenset(layer.name for layer in self.layers if not layer.trainable)
         for layer, (layer.input_shape, layer.output_shape) in zip(self.layers, shapes, strict=True):
             layer.arrays = self.arrays_of(layer, params, fixed)
 
@@ -313,6 +316,7 @@ class Network:
             lambda layer: self.arrays_of(layer, params, fixed),
             None if grads is None else lambda layer: self.arrays_of(layer, grads, None),
             penalties,
+            self.frozen,
         )
 
     # Description

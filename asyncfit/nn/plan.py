@@ -20,7 +20,7 @@ behind it (`Layer.absorbs`): a convolution does so with the pooling that follows
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 import numpy as np
@@ -65,6 +65,7 @@ class Plan:
         weights_of: WeightsOf,
         grads_of: WeightsOf | None = None,
         penalties: list[Penalty] | None = None,
+        frozen: Collection[str] = (),
     ) -> None:
         workspace.restart()
         self.rows, self.workspace, self.dice = rows, workspace, dice
@@ -150,7 +151,7 @@ class Plan:
             else:
                 place = Place(
                     workspace, dice, index=i, x=x, ones=ones, y=z, dy=dy, dx=dx,
-                    weights=weights_of(layer), grads=grads[i], training=training,
+                    weights=weights_of(layer), grads=grads[i], training=training, trainable=layer.name not in frozen,
                     mask=masks[i], new_mask=masks[i + 1] if layer.makes_mask else None,
                 )  # fmt: skip
                 if end == i:

@@ -79,6 +79,8 @@ class Place:
         dx: to be written by the backward calls, or None when nobody before needs it.
         weights, grads: by weight name; `grads` (to be overwritten) lacks weights that are not trained.
         training: dropout drops, statistics are those of the batch.
+        trainable: whether the layer was trainable when the model was built or compiled; a setting changed since does
+            not count.
         mask: which steps of `x` count, `(rows, steps)` of bool, or None if all do.
         new_mask: for a layer with `makes_mask`: its own, to be written by the forward calls.
         enter: append calls that set what stays constant: they run before the first batch, and whenever another plan has
@@ -100,12 +102,14 @@ class Place:
         weights: dict[str, Array],
         grads: dict[str, Array],
         training: bool,
+        trainable: bool = True,
         mask: Array | None = None,
         new_mask: Array | None = None,
     ) -> None:
         self.workspace, self.dice, self.index = workspace, dice, index
         self.x, self.ones, self.y, self.dy, self.dx = x, ones, y, dy, dx
         self.weights, self.grads, self.training = weights, grads, training
+        self.trainable = trainable
         self.mask, self.new_mask = mask, new_mask
         self.enter: list[Call] = []
         self.forward: list[Call] = []

@@ -34,6 +34,10 @@ def dense(units: int = 6, **how: Any) -> Any:
     return L.Dense(units, bias_initializer="uniform", **how)
 
 
+def tanh() -> Any:
+    return L.Activation("tanh")
+
+
 def bordered(*layers: Any) -> list[Any]:
     """Something to learn before and behind."""
     return [dense(6), *layers, L.Flatten(), dense(2)]
@@ -64,6 +68,15 @@ FAMILIES: dict[str, dict[str, tuple[tuple[int, ...], Stack]]] = {
         "prelu, shared": ((4, 3), lambda: bordered(L.PReLU("uniform", shared_axes=[1]))),
         "prelu, channels": ((2, 3, 3), lambda: bordered(L.PReLU("uniform", shared_axes=[1, 2]))),
     },
+    "batch": {
+        "vectors": ((6,), lambda: bordered(L.BatchNormalization(), tanh())),
+        "wide": ((6,), lambda: [dense(64), L.BatchNormalization(), tanh(), dense(2)]),
+        "first": ((6,), lambda: [L.BatchNormalization(momentum=0.5, epsilon=0.1), *bordered(tanh())]),
+        "sequences": ((4, 3), lambda: bordered(L.BatchNormalization(momentum=0.8, gamma_regularizer="l2"), tanh())),
+        "images": ((2, 3, 3), lambda: bordered(L.BatchNormalization(momentum=0.8, scale=False), tanh())),
+        "middle": ((2, 3, 3), lambda: bordered(L.BatchNormalization(axis=2, momentum=0.8, center=False), tanh())),
+        "frozen": ((6,), lambda: bordered(L.BatchNormalization(momentum=0.8, trainable=False), tanh())),
+    },
 }
 
 
@@ -75,6 +88,8 @@ def made(family: str) -> dict[str, Any]:
         keras.utils.set_random_seed(number)
         rng = np.random.default_rng(number)
         x = rng.standard_normal((20, *shape)).astype(np.float32)
+        if "masked" in case:
+            x[:, 2:] *= rng.integers(0, 2, (20, 1, 1))
         y = rng.standard_normal((20, 2)).astype(np.float32)
         model = keras.Sequential([keras.Input(shape), *stack()])
         model.compile(keras.optimizers.SGD(0.05, momentum=0.5), "mean_squared_error", metrics=["mean_absolute_error"])

@@ -6,6 +6,7 @@ from .activation import Activation as Activation
 from .activity_regularization import ActivityRegularization as ActivityRegularization
 from .base import Layer as Layer
 from .base import Weight as Weight
+from .batch_normalization import BatchNormalization as BatchNormalization
 from .conv import Conv1D as Conv1D
 from .conv import Conv2D as Conv2D
 from .dense import Dense as Dense
@@ -37,6 +38,7 @@ __all__ = [
     "LSTM",
     "Activation",
     "ActivityRegularization",
+    "BatchNormalization",
     "Conv1D",
     "Conv2D",
     "Dense",
@@ -64,20 +66,21 @@ __all__ = [
 KINDS: dict[str, type[Layer]] = {
     cls.__name__: cls
     for cls in (
-        Masking,
-        Embedding,
-        ELU,
-        GRU,
-        LSTM,
         Activation,
         ActivityRegularization,
+        BatchNormalization,
         Conv1D,
         Conv2D,
         Dense,
         Dropout,
+        ELU,
+        Embedding,
         Flatten,
+        GRU,
         InputLayer,
+        LSTM,
         LeakyReLU,
+        Masking,
         MaxPooling1D,
         MaxPooling2D,
         PReLU,
