@@ -28,6 +28,7 @@ from .outcome import Outcome
 from .penalties import Penalty, charged
 from .plan import Plan
 from .prediction import predict
+from .steady import Steady, large
 from .streams import Dice
 from .workspace import Workspace
 
@@ -243,8 +244,23 @@ class Learner:
         return x, y, w, run
 
     def _train_run(self, x_shape: Shape, y_shape: Shape, weighted: bool) -> Run:
+        def make(given: Array | None) -> Run | None:
+            return self._bound_run(x_shape, y_shape, weighted, given)
+
+        if large(x_shape[0], x_shape[1:], self.network.dtype):
+            return Steady(make, self.network.dtype)
+        run = make(None)
+        assert run is not None
+        return run
+
+    def _bound_run(self, x_shape: Shape, y_shape: Shape, weighted: bool, given: Array | None) -> Run | None:
+        """The steps of a batch, on the plan's own input or on that given; None if it cannot be computed on."""
         penalties: list[Penalty] = []
-        plan = self.network.plan(x_shape[0], self._train_work, grads=self._grads, dice=self._dice, penalties=penalties)
+        plan = self.network.plan(
+            x_shape[0], self._train_work, grads=self._grads, dice=self._dice, penalties=penalties, given=given
+        )
+        if given is not None and plan.x is not given:
+            return None
         forth, value, back, outcome, metrics = self._parts(plan, y_shape, weighted, train=True)
         of_weights = self._weight_penalties(self._grads)
         penalties += of_weights
@@ -263,7 +279,8 @@ class Learner:
                 raise self._outdated()
             if random and not self._sought:
                 self._dice.seek((self.network.seed, 0), 0, self.optimizer.iterations)
-            x_in[...] = x
+            if given is None:
+                x_in[...] = x
             target[...] = y
             for view in others:
                 view[...] = y

@@ -301,10 +301,12 @@ class Network:
         grads: Array | None = None,
         dice: Dice | None = None,
         penalties: list[Penalty] | None = None,
+        given: Array | None = None,
     ) -> Plan:
         """The calls for `rows` samples, on the live weights or on other flat arrays; with `grads`, for training.
 
-        What layers' outputs cost by their activity regularizers is appended to `penalties`, unless that is None.
+        What layers' outputs cost by their activity regularizers is appended to `penalties`, unless that is None. An
+        input that is `given` is bound as it lies, if that can be: then the plan's `x` is that array.
         """
         self.require_built("plan")
         params, fixed = self.params if params is None else params, self.fixed if fixed is None else fixed
@@ -317,6 +319,7 @@ class Network:
             None if grads is None else lambda layer: self.arrays_of(layer, grads, None),
             penalties,
             self.frozen,
+            given,
         )
 
     # Description

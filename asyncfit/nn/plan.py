@@ -6,9 +6,10 @@ from the last layer to the first, because the consumer of a value decides how it
 
 - short vectors between layers lie feature by feature ("columns": `(features, rows)` in memory), so that a row of ones
   behind the features, which makes the bias part of a matrix product, leaves everything else contiguous;
-- wide ones, and the network's input, lie row by row with the ones as a last column ("padded"): matrix products are
-  15 % faster that way round, and the gap costs little where rows are long;
-- whatever has more axes lies in C order ("rows"), and its bias is added separately;
+- wide ones, and short input of the network, lie row by row with the ones as a last column ("padded"): matrix products
+  are 15 % faster that way round, and the gap costs little where rows are long;
+- whatever has more axes, and wide input of the network, lies in C order ("rows"), and its bias is added separately, so
+  a batch may be computed on where it lies (`given`);
 - but between layers that ask for it (`Layer.order`), convolutions and pooling, images lie as "planes": `(height,
   channels, width, rows)` in memory, and sequences as `(channels, steps, rows)`. Neighbouring pixels of all samples are
   one long run then, and the patches of a convolution are views of a few copies of such runs.
@@ -27,6 +28,7 @@ import numpy as np
 
 from .activations import Activation, linear
 from .arrays import Array, Call, DType, Shape
+from .blocks import in_memory_order
 from .layers.base import Layer
 from .penalties import Penalty
 from .streams import Dice
@@ -48,7 +50,7 @@ class Plan:
     `forward`, `head_forward`; then `y` holds the output. With the gradient in `dy`: `head_backward`, `backward`.
 
     Attributes:
-        x: the input to write, `(rows, *input_shape)`.
+        x: the input to write, `(rows, *input_shape)`; `given` itself, if that is the input.
         mask: which of the output's steps count, as a layer that masks has found; None if all do.
         z, y, dy: the output before and after the last activation, and its gradient (None without training).
         activation: that last activation.
@@ -66,6 +68,7 @@ class Plan:
         grads_of: WeightsOf | None = None,
         penalties: list[Penalty] | None = None,
         frozen: Collection[str] = (),
+        given: Array | None = None,
     ) -> None:
         workspace.restart()
         self.rows, self.workspace, self.dice = rows, workspace, dice
@@ -100,7 +103,8 @@ class Plan:
             before: list[Call] = []
             after: list[Call] = []
             if layer.followed_by is not linear:
-                z = self._take(shape, "planes" if is_planes(y) else orders[i] if passes else own_order(shape))
+                if not (layer.followed_by.in_place() and not passes and end < len(layers) - 1 and in_one_piece(y)):
+                    z = self._take(shape, "planes" if is_planes(y) else orders[i] if passes else own_order(shape))
                 before = layer.followed_by.forward(z, y, workspace)
                 after = [] if dy is None else layer.followed_by.backward(z, y, dy, workspace)
             if penalties is not None and layer.activity_regularizer is not None:
@@ -140,7 +144,12 @@ class Plan:
                 if layer.order == "planes" or (layer.order == "any" and planes):
                     order = "planes"
             whole = layer.takes_integers and all(straight(before, training) for before in layers[:i])
-            x, ones = self._input(layer, order, np.dtype(np.intp) if whole else None)
+            first = given is not None and not passes and all(straight(before, training) for before in layers[:i])
+            if first and order == "rows" and not whole:
+                assert given is not None
+                x, ones = given.reshape(rows, *layer.input_shape), None
+            else:
+                x, ones = self._input(layer, order, np.dtype(np.intp) if whole else None)
             dx = self._take(layer.input_shape, order) if wanted[i] else None
             if passes:
                 back: list[Call] = []
@@ -161,7 +170,7 @@ class Plan:
                 self._enter += place.enter
                 parts.append(([*place.forward, *before], [*after, *place.backward]))
             y, dy = x, dx
-        self.x = y
+        self.x = y if given is None or not np.shares_memory(y, given) else given
         for _, backward in parts:
             self.backward += backward
         for forward, _ in reversed(parts):
@@ -222,7 +231,9 @@ def order_of(layers: Sequence[Layer], i: int, training: bool) -> str:
     while j >= 0 and straight(layers[j], training):
         j -= 1
     if j < 0:
-        return "padded"
+        shape = layers[i].input_shape
+        assert shape is not None
+        return "padded" if len(shape) == 1 and shape[0] < WIDE else "rows"
     made, used = layers[j].output_shape, layers[i].input_shape
     assert made is not None
     assert used is not None
@@ -243,6 +254,11 @@ def spans_of(layers: Sequence[Layer]) -> list[tuple[int, int]]:
         else:
             spans.append((i, i))
     return spans
+
+
+def in_one_piece(array: Array) -> bool:
+    """Whether its elements lie without gaps, whatever the order of its axes."""
+    return bool(in_memory_order(array).flags.c_contiguous)
 
 
 def own_order(shape: Shape) -> str:

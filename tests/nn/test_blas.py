@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import weakref
 from collections.abc import Iterator
@@ -17,12 +18,12 @@ from asyncfit.nn.blas import add_scaled, blend
 
 @pytest.fixture(params=["its own OpenBLAS", "another BLAS"], autouse=True)
 def either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[bool]:
-    blas._function.cache_clear()
+    blas._axpby.cache_clear()
     there = request.param == "its own OpenBLAS"
     if not there:
         monkeypatch.setattr(machine, "function", lambda name: None)
-    yield there and machine.function("cblas_saxpy") is not None
-    blas._function.cache_clear()
+    yield there and machine.function("cblas_saxpby") is not None
+    blas._axpby.cache_clear()
 
 
 def vectors(dtype: Any, size: int = 1001) -> tuple[Any, Any, Any]:
@@ -84,8 +85,6 @@ def test_a_function_that_computes_something_else_is_not_used(monkeypatch: pytest
 
         def __call__(self, *args: Any) -> None:
             pass
-
-    import ctypes
 
     monkeypatch.setattr(machine, "function", lambda name: (Wrong(), ctypes.c_int64))
     y, x, scratch = vectors(np.float32)

@@ -38,6 +38,10 @@ class Activation(CheckedKeywords):
         """Calls that turn `dy` (∂loss/∂y) into ∂loss/∂z in place; `z` and `y` are those that forward has left."""
         return []
 
+    def in_place(self) -> bool:
+        """Whether `y` may lie where `z` does, because forward can and backward does without `z`."""
+        return False
+
     def __call__(self, x: Array, *options: Any, **named: Any) -> Array:
         """The function itself; integers become float32. Options as in Keras: `elu(x, alpha=0.5)`."""
         if options or named:

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from asyncfit.nn.arrays import Array, Call
+from asyncfit.nn.blocks import against
 from asyncfit.nn.naming import positive
 from asyncfit.nn.workspace import Workspace
 
@@ -31,6 +32,9 @@ class Tanh(Activation):
 
     name = "tanh"
 
+    def in_place(self) -> bool:
+        return True
+
     def forward(self, z: Array, y: Array, work: Workspace) -> list[Call]:
         return [partial(np.tanh, z, y)]
 
@@ -45,10 +49,9 @@ class Tanh(Activation):
 
 def sigmoid_calls(z: Array, y: Array) -> list[Call]:
     """1 / (1 + e^−z), with −z cut where e^−z would leave the type's range."""
-    most = scalar(87 if z.dtype == np.float32 else 700, z)
     return [
         partial(np.negative, z, y),
-        partial(np.minimum, y, most, out=y),
+        *against(np.minimum, y, 87 if z.dtype == np.float32 else 700, y),
         partial(np.exp, y, y),
         partial(np.add, y, scalar(1, y), y),
         partial(np.reciprocal, y, y),
@@ -59,6 +62,9 @@ class Sigmoid(Activation):
     """y = 1 / (1 + e^−z); y' = y(1 − y)."""
 
     name = "sigmoid"
+
+    def in_place(self) -> bool:
+        return True
 
     def forward(self, z: Array, y: Array, work: Workspace) -> list[Call]:
         return sigmoid_calls(z, y)
