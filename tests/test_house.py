@@ -25,7 +25,7 @@ ORDER = """
     snapshot background feeding control budget compute ledger resuming saving
     executors inline_port delivery
     curves notebook history run fit passes front trainer testing
-    news modelfile reading sequential
+    news modelfile reading sequential doctor
     callbacks
     __init__
 """.split()
