@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from .batching import batches as batches
 from .bus import EventBus as EventBus
 from .callback import Callback as Callback
 from .callback import inline as inline
@@ -148,6 +149,7 @@ __all__ = [
     "WeightsRestored",
     "WorkerLost",
     "WorkerRestarted",
+    "batches",
     "inline",
     "load_model",
 ]

@@ -279,7 +279,9 @@ class _Task:
         self._wishes = _Wishes(feed)
         self._lock = threading.Lock()
         self._room = anyio.Event()
-        self._waits = self._closing = self._served = False
+        self._waits = self._closing = self._served = self._reading = False
+        self._turn = 0
+        self._place: tuple[int, int] | None = None
         self._scope = anyio.CancelScope()
 
     def want(self, turn: int, epoch: int, batch: int) -> None:
@@ -298,67 +300,90 @@ class _Task:
 
     def close(self) -> None:
         self._closing = True
-        if self._served:
+        if not self._served:
+            self.over.set()
+        elif self._reading:
             self._scope.cancel()
         else:
-            self.over.set()
+            self._room.set()
 
     def join(self) -> None:
         pass
 
     async def _run(self, hand: Callable[[Fed], None]) -> None:
-        turn = 0
         iterator: Any = None
         try:
             with self._scope:
-                while True:
-                    turn, place = await self._next_wish()
-                    if iterator is None or (place is not None and not self.feed.once):
-                        await _close(iterator)
-                        iterator = aiter(self.feed.source.value)
-                        for _ in range(place[1] if place is not None and not self.feed.once else 0):
-                            await anext(iterator)
-                    try:
-                        item = await anext(iterator)
-                    except StopAsyncIteration:
-                        with self._lock:
-                            self._wishes.ended(turn)
-                        hand(Fed(self.which, turn))
-                        continue
-                    self.taken += 1
-                    hand(Fed(self.which, turn, await self._batch(item)))
+                try:
+                    while await self._next_wish():
+                        if iterator is None or (self._place is not None and not self.feed.once):
+                            await _close(iterator)
+                            iterator = aiter(self.feed.source.value)
+                            await self._skip(iterator)
+                        await self._hand_over(iterator, hand)
+                finally:
+                    if not self._scope.cancel_called:  # here: what it has open it may close only within this scope
+                        iterator, ending = None, iterator
+                        await self._closed(ending)
         except BaseException as error:
             if was_interrupted(error):
                 take_back()
                 self._interrupted()
             elif isinstance(error, Exception):
                 self.error = error
-                hand(_broken(self, turn, error, remote=self._remote))
+                hand(_broken(self, self._turn, error, remote=self._remote))
             elif isinstance(error, anyio.get_cancelled_exc_class()):
                 if scope_cancelled():
                     raise
                 leaked = RuntimeError(f"{self.feed.name} awaited a task that was cancelled")
                 leaked.__cause__, self.error = error, leaked
-                hand(_broken(self, turn, leaked, remote=self._remote))
+                hand(_broken(self, self._turn, leaked, remote=self._remote))
             else:
                 self._crashed(error)
         finally:
-            with anyio.CancelScope(shield=True):
-                try:
-                    await _close(iterator)
-                except BaseException as error:
-                    error.add_note(f"when {self.feed.name} was closed, because the run had read enough of it")
-                    self._failed(error)
+            if iterator is not None:
+                with anyio.CancelScope(shield=True):
+                    await self._closed(iterator)
             self.over.set()
             self._tell()
 
-    async def _next_wish(self) -> tuple[int, tuple[int, int] | None]:
-        while True:
+    async def _closed(self, iterator: Any) -> None:
+        try:
+            await _close(iterator)
+        except Exception as error:
+            error.add_note(f"when {self.feed.name} was closed, because the run had read enough of it")
+            self._failed(error)
+
+    async def _next_wish(self) -> bool:
+        """Wait until one more may be read; False if none will be."""
+        while not self._closing:
             with self._lock:
                 if self._wishes.may_read():
-                    return self._wishes.begin()
+                    self._turn, self._place = self._wishes.begin()
+                    return True
                 self._waits, self._room = True, anyio.Event()
             await self._room.wait()
+        return False
+
+    async def _skip(self, iterator: Any) -> None:
+        """What lies before the place where the turn begins is read and dropped."""
+        self._reading = True
+        if self._place is not None and not self.feed.once:
+            for _ in range(self._place[1]):
+                await anext(iterator)
+        self._reading = False
+
+    async def _hand_over(self, iterator: Any, hand: Callable[[Fed], None]) -> None:
+        self._reading = True
+        item = await anext(iterator, END)
+        self._reading = False
+        if item is END:
+            with self._lock:
+                self._wishes.ended(self._turn)
+            hand(Fed(self.which, self._turn))
+        else:
+            self.taken += 1
+            hand(Fed(self.which, self._turn, await self._batch(item)))
 
     async def _batch(self, item: Any) -> Batch:
         number = self.taken - 1

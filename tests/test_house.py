@@ -22,7 +22,7 @@ ORDER = """
     tasks stepping roster subscriptions mailbox streams bus callback claims
     nn layers losses metrics optimizers initializers activations regularizers constraints
     data direct temporaries checkpoints locks backups formats protocol retracing pool
-    snapshot background feeding control budget compute ledger resuming saving
+    snapshot background batching feeding control budget compute ledger resuming saving
     executors inline_port delivery
     curves notebook history run fit passes front trainer testing
     news modelfile reading sequential doctor
@@ -130,7 +130,7 @@ def test_all_lists_exactly_what_is_there(module: str) -> None:
 def test_the_front_door_is_complete() -> None:
     names = [name for name in asyncfit.__all__ if hasattr(asyncfit, name)]
     wanted = """
-        Sequential load_model Trainer Trainable Fit Run Snapshot History Progress SubscriberStats
+        Sequential load_model Trainer Trainable Fit Run Snapshot History Progress SubscriberStats batches
         EventStream EventBus ProcessExecutor Subscription Callback inline Job Event LayerCreated ModelCompiled
         TrainBegin EpochBegin EpochEnd BatchBegin BatchEnd ValidationBegin ValidationEnd TrainEnd
         StopRequested LearningRateChanged WeightsRestored CheckpointSaved CheckpointFailed
