@@ -14,9 +14,11 @@ from .nn.layers import Dense as Dense
 from .nn.layers import Dropout as Dropout
 from .nn.layers import Embedding as Embedding
 from .nn.layers import Flatten as Flatten
+from .nn.layers import GroupNormalization as GroupNormalization
 from .nn.layers import Input as Input
 from .nn.layers import InputLayer as InputLayer
 from .nn.layers import Layer as Layer
+from .nn.layers import LayerNormalization as LayerNormalization
 from .nn.layers import LeakyReLU as LeakyReLU
 from .nn.layers import Masking as Masking
 from .nn.layers import MaxPooling1D as MaxPooling1D
@@ -29,6 +31,7 @@ from .nn.layers import Rescaling as Rescaling
 from .nn.layers import Reshape as Reshape
 from .nn.layers import SimpleRNN as SimpleRNN
 from .nn.layers import Softmax as Softmax
+from .nn.layers import UnitNormalization as UnitNormalization
 from .nn.layers import Weight as Weight
 
 __all__ = [
@@ -44,9 +47,11 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "GroupNormalization",
     "Input",
     "InputLayer",
     "Layer",
+    "LayerNormalization",
     "LeakyReLU",
     "Masking",
     "MaxPooling1D",
@@ -59,5 +64,6 @@ __all__ = [
     "Reshape",
     "SimpleRNN",
     "Softmax",
+    "UnitNormalization",
     "Weight",
 ]

@@ -77,6 +77,21 @@ FAMILIES: dict[str, dict[str, tuple[tuple[int, ...], Stack]]] = {
         "middle": ((2, 3, 3), lambda: bordered(L.BatchNormalization(axis=2, momentum=0.8, center=False), tanh())),
         "frozen": ((6,), lambda: bordered(L.BatchNormalization(momentum=0.8, trainable=False), tanh())),
     },
+    "masked": {
+        "masked": ((4, 3), lambda: [L.Masking(), L.BatchNormalization(momentum=0.8), *bordered(tanh())]),
+    },
+    "normal": {
+        "layer": ((6,), lambda: bordered(L.LayerNormalization(), tanh())),
+        "layer, sequences": ((4, 3), lambda: bordered(L.LayerNormalization(scale=False, epsilon=0.1), tanh())),
+        "layer, axes": ((2, 3, 3), lambda: bordered(L.LayerNormalization(axis=[1, 3], beta_regularizer="l2"), tanh())),
+        "layer, rms": ((6,), lambda: bordered(L.LayerNormalization(rms_scaling=True), tanh())),
+        "group": ((6,), lambda: bordered(L.GroupNormalization(2), tanh())),
+        "group, images": ((2, 3, 3), lambda: bordered(L.GroupNormalization(3, epsilon=0.01), tanh())),
+        "group, axis": ((2, 4, 3), lambda: bordered(L.GroupNormalization(2, axis=2, scale=False), tanh())),
+        "group, each": ((4, 3), lambda: bordered(L.GroupNormalization(-1, center=False), tanh())),
+        "unit": ((6,), lambda: bordered(L.UnitNormalization())),
+        "unit, axes": ((4, 3), lambda: bordered(L.UnitNormalization(axis=[1, 2]))),
+    },
 }
 
 

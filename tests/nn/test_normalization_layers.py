@@ -9,8 +9,18 @@ import numpy as np
 import pytest
 
 from asyncfit.errors import InvalidInput
-from asyncfit.nn import Learner, Network, channels, predict
-from asyncfit.nn.layers import Activation, BatchNormalization, Dense, Flatten, Input, Layer
+from asyncfit.nn import Learner, Network, blocks, channels, predict
+from asyncfit.nn.layers import (
+    Activation,
+    BatchNormalization,
+    Dense,
+    Flatten,
+    GroupNormalization,
+    Input,
+    Layer,
+    LayerNormalization,
+    UnitNormalization,
+)
 from asyncfit.nn.optimizers import SGD
 
 from .helpers import check_gradient, learner64
@@ -28,6 +38,14 @@ def batch(*args: Any, **how: Any) -> BatchNormalization:
     return BatchNormalization(*args, **{**UNLIKE, **how})
 
 
+def layer(*args: Any, **how: Any) -> LayerNormalization:
+    return LayerNormalization(*args, **{**UNLIKE, **how})
+
+
+def group(*args: Any, **how: Any) -> GroupNormalization:
+    return GroupNormalization(*args, **{**UNLIKE, **how})
+
+
 LAYERS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
     "batch": ((3,), lambda: between(batch())),
     "batch, wide": ((3,), lambda: [Dense(70), batch(), Dense(66), batch(), Activation("tanh"), Dense(2)]),
@@ -41,6 +59,28 @@ LAYERS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
     "batch along the first": ((4, 5, 3), lambda: between(batch(axis=1))),
     "batch along the middle": ((4, 5, 3), lambda: between(batch(axis=-2))),
     "batch, not trained": ((3,), lambda: between(batch(trainable=False))),
+    "layer": ((3,), lambda: between(layer())),
+    "layer, wide": ((3,), lambda: [Dense(70), layer(), Dense(66), layer(), Activation("tanh"), Dense(2)]),
+    "layer first": ((5, 3), lambda: [layer(), *between()]),
+    "layer, plain": ((5, 3), lambda: between(layer(scale=False, center=False))),
+    "layer, only center": ((3,), lambda: between(layer(scale=False))),
+    "layer, not trained": ((3,), lambda: between(layer(trainable=False))),
+    "layer of sequences": ((5, 3), lambda: between(layer(axis=1, beta_regularizer="l1"))),
+    "layer of images": ((4, 5, 3), lambda: between(layer(axis=[1, 2, 3]))),
+    "layer of images, some axes": ((4, 5, 3), lambda: between(layer(axis=(3, 1)))),
+    "layer by variance": ((4, 3), lambda: between(layer(rms_scaling=True))),
+    "layer by variance, not trained": ((3,), lambda: between(layer(rms_scaling=True, trainable=False))),
+    "group": ((3,), lambda: between(group(3))),
+    "group, wide": ((3,), lambda: [Dense(70), group(5), Dense(66), group(6), Activation("tanh"), Dense(2)]),
+    "group first": ((5, 4), lambda: [group(2), *between()]),
+    "group of images": ((4, 5, 3), lambda: between(group(2))),
+    "group of images, one": ((4, 5, 3), lambda: between(group(1, center=False))),
+    "group of images, each": ((4, 5, 3), lambda: between(group(-1, scale=False))),
+    "group along the middle": ((5, 4, 3), lambda: between(group(2, axis=2))),
+    "group, not trained": ((4, 3), lambda: between(group(2, trainable=False))),
+    "unit": ((3,), lambda: between(UnitNormalization())),
+    "unit, wide": ((3,), lambda: [Dense(70), UnitNormalization(), Dense(66), UnitNormalization(), Dense(2)]),
+    "unit of images": ((4, 5, 3), lambda: between(UnitNormalization([1, 3]))),
     "batch of images, not trained": ((4, 5, 3), lambda: between(batch(axis=1, trainable=False))),
 }
 
@@ -56,6 +96,7 @@ def test_gradients(name: str) -> None:
 def test_gradients_in_many_small_blocks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channels, "BLOCK", 24)
     monkeypatch.setattr(channels, "WIDEST", 12)
+    monkeypatch.setattr(blocks, "BLOCK", 24)
     test_gradients(name)
 
 
@@ -117,6 +158,13 @@ BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: Network([Input(3), BatchNormalization(axis=0)]), "axes go from 1 to 1"),
     (lambda: Network([Input(3), BatchNormalization(axis=2)]), "axes go from 1 to 1"),
     (lambda: Network([Input((2, 3)), BatchNormalization(axis=-3)]), "axes go from 1 to 2"),
+    (lambda: Network([Input((2, 3)), LayerNormalization(axis=[1, 1])]), "axes go from 1 to 2"),
+    (lambda: Network([Input((2, 3)), LayerNormalization(axis=[0, 1])]), "axes go from 1 to 2"),
+    (lambda: LayerNormalization(axis="last"), "whole numbers"),  # type: ignore[arg-type]
+    (lambda: Network([Input((2, 3)), UnitNormalization(axis=3)]), "axes go from 1 to 2"),
+    (lambda: GroupNormalization(0), "whole number from 1"),
+    (lambda: Network([Input((2, 6)), GroupNormalization(4)]), "cannot make 4 groups of 6 channels"),
+    (lambda: Network([Input((2, 6)), GroupNormalization()]), "cannot make 32 groups of 6 channels"),
 ]
 
 

@@ -13,9 +13,12 @@ from .dense import Dense as Dense
 from .dropout import Dropout as Dropout
 from .embedding import Embedding as Embedding
 from .flatten import Flatten as Flatten
+from .group_normalization import GroupNormalization as GroupNormalization
 from .gru import GRU as GRU
 from .input import Input as Input
 from .input import InputLayer as InputLayer
+from .layer_normalization import LayerNormalization as LayerNormalization
+from .layer_normalization import UnitNormalization as UnitNormalization
 from .lstm import LSTM as LSTM
 from .masking import Masking as Masking
 from .max_pooling import MaxPooling1D as MaxPooling1D
@@ -45,9 +48,11 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "GroupNormalization",
     "Input",
     "InputLayer",
     "Layer",
+    "LayerNormalization",
     "LeakyReLU",
     "Masking",
     "MaxPooling1D",
@@ -60,6 +65,7 @@ __all__ = [
     "Reshape",
     "SimpleRNN",
     "Softmax",
+    "UnitNormalization",
     "Weight",
 ]
 
@@ -77,8 +83,10 @@ KINDS: dict[str, type[Layer]] = {
         Embedding,
         Flatten,
         GRU,
+        GroupNormalization,
         InputLayer,
         LSTM,
+        LayerNormalization,
         LeakyReLU,
         Masking,
         MaxPooling1D,
@@ -91,6 +99,7 @@ KINDS: dict[str, type[Layer]] = {
         Reshape,
         SimpleRNN,
         Softmax,
+        UnitNormalization,
     )
 }
 """By the class name that stands in a config."""
