@@ -86,7 +86,7 @@ def of_kernels(facts: Facts) -> Iterator[Advice]:
             yield Advice(
                 "slow", "kernels", f"{lost}, because OPENBLAS_CORETYPE={forced} forces them: {uses.cost}",
                 "unset OPENBLAS_CORETYPE, unless you need the bits of these kernels; for one run alone: "
-                f'af.ProcessExecutor(env={{"OPENBLAS_CORETYPE": "{has.core}"}})',
+                'af.ProcessExecutor(env={"OPENBLAS_CORETYPE": None})',
             )  # fmt: skip
         else:
             yield Advice(

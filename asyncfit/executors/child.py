@@ -40,7 +40,7 @@ class Child:
         WorkerLost: the system gives us no process, or no descriptors.
     """
 
-    def __init__(self, env: Mapping[str, str]) -> None:
+    def __init__(self, env: Mapping[str, str | None]) -> None:
         self._line = self.ended = -1
         with contextlib.ExitStack() as theirs:
             try:
@@ -57,7 +57,7 @@ class Child:
                     ],
                     pass_fds=[other.fileno(), line],
                     stdin=subprocess.DEVNULL,
-                    env={**os.environ, **env},
+                    env={name: value for name, value in {**os.environ, **env}.items() if value is not None},
                     process_group=0,  # Ctrl-C is for us; the worker hears of it from the run
                 )  # fmt: skip
             except BaseException as error:

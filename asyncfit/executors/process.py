@@ -81,7 +81,9 @@ class ProcessExecutor:
 
     Args:
         workers: how many runs may compute at the same time.
-        env: environment variables for the workers, in addition to this process's.
+        env: environment variables for the workers, in addition to this process's, None for one that they shall not
+            have. They are there before NumPy is imported, so that `{"OPENBLAS_CORETYPE": …}` chooses the kernels of
+            their BLAS, `{"OPENBLAS_NUM_THREADS": …}` its threads; `TrainBegin.params` tells what they compute with.
         threads: BLAS threads of each worker; None leaves that to the environment. More than cores/workers is slower,
             and the last bits depend on the number.
         factory: "package.module:function", which makes a model of your own in the worker; its state is taken over.
@@ -99,7 +101,7 @@ class ProcessExecutor:
         self,
         workers: int = 1,
         *,
-        env: Mapping[str, str] | None = None,
+        env: Mapping[str, str | None] | None = None,
         threads: int | None = None,
         factory: str | None = None,
         restarts: int = 0,
@@ -113,14 +115,20 @@ class ProcessExecutor:
                     f"ProcessExecutor({what}=…) takes a whole number of at least {least}, not {number!r}"
                 )
         given: Any = {} if env is None else env
-        if not isinstance(given, Mapping) or not all(isinstance(t, str) for pair in given.items() for t in pair):
-            raise InvalidInput(f"ProcessExecutor(env=…) takes a mapping of text to text, not {env!r}")
+        if not isinstance(given, Mapping) or not all(_is_variable(*pair) for pair in given.items()):
+            raise InvalidInput(
+                f"ProcessExecutor(env=…) takes a mapping of text to text, or to None for what workers shall not have, "
+                f"not {env!r}"
+            )
         if factory is not None:
             check_factory(factory)
         self.workers = workers
         self.factory = factory
         self.restarts = restarts
-        self.env = {**given, **({} if threads is None else dict.fromkeys(THREAD_VARIABLES, str(threads)))}
+        self.env: dict[str, str | None] = {
+            **given,
+            **({} if threads is None else dict.fromkeys(THREAD_VARIABLES, str(threads))),
+        }
         self._lock = threading.Lock()
         self._idle: list[Child] = []
         self._taken = 0
@@ -268,3 +276,10 @@ class OwnProcess(ProcessExecutor):
     def _given_back(self, process: Child | None) -> bool:
         self._taken -= 1
         return False
+
+
+def _is_variable(name: object, value: object) -> bool:
+    """Whether an environment can hold it."""
+    if not isinstance(name, str) or not isinstance(value, str | None):
+        return False
+    return name != "" and not {"=", "\0"} & set(name) and "\0" not in (value or "")
