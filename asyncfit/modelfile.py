@@ -99,7 +99,12 @@ def saved(network: Network, learner: Learner | None, training: Mapping[str, Any]
         )
         for layer in network.layers
     ]
-    model = SavedModel(config={"class_name": "Sequential", "config": network.get_config()}, weights=weights)
+    config = network.get_config()
+    if learner is not None:  # a flag that was changed since compile holds from the next one on, also in files
+        for layer in config["layers"]:
+            if "trainable" in layer["config"]:
+                layer["config"]["trainable"] = layer["config"]["name"] not in network.frozen
+    model = SavedModel(config={"class_name": "Sequential", "config": config}, weights=weights)
     if learner is None or training is None:
         return model
     rate = float(state["learning_rate"])

@@ -142,6 +142,16 @@ class Sequential(Front):
         return list(self._network.layers)
 
     @property
+    def trainable(self) -> bool:
+        """Whether any layer's weights are trained. Setting it sets it for all layers; it holds from `compile` on."""
+        return any(layer.trainable for layer in self._network.layers) or not self._network.layers
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        for layer in self._network.layers:
+            layer.trainable = bool(value)
+
+    @property
     def optimizer(self) -> Optimizer | None:
         """The optimizer; None before `compile`. While a run trains the model, its `learning_rate` is read-only."""
         return None if self._learner is None else self._learner.optimizer
@@ -151,7 +161,13 @@ class Sequential(Front):
         return self._network.count_params()
 
     def summary(self, print_fn: Callable[[str], object] = print) -> None:
-        """Print the layers, the shapes of their outputs and the sizes of their weights."""
+        """Print the layers, the shapes of their outputs and the sizes of their weights.
+
+        Which of them are trained is told as of `compile`, and as it would be if the model is not compiled yet.
+        """
+        if self._learner is None:
+            with self._changing("summary"):
+                self._network = self._network.resplit()
         print_fn("\n".join(self._network.summary_lines()))
 
     def get_config(self) -> dict[str, Any]:
@@ -202,10 +218,33 @@ class Sequential(Front):
         if loss is None:
             raise InvalidInput("compile needs a loss, as in model.compile(optimizer='adam', loss='mse')")
         with self._changing("compile"):
-            learner = Learner(self._network, loss=loss, optimizer=optimizer, metrics=metrics)
+            learner = self._learner_of(self._network.resplit(), optimizer, loss, metrics)
             self._learner, self._grown, self._callbacks = learner, False, known
         self._news.happened(self._compilation(learner))
         self._callbacks = self._news.introduce(known)
+
+    def _learner_of(
+        self,
+        network: Network,
+        optimizer: OptimizerLike,
+        loss: LossLike,
+        metrics: MetricLike | Iterable[MetricLike] | None,
+    ) -> Learner:
+        """What trains `network`, which is the model's from now on, unless something is wrong."""
+        before = self._network
+        used = None if self._learner is None else self._learner.optimizer
+        if used is not None and used.owner is before:
+            used.owner = network
+        try:
+            learner = Learner(network, loss=loss, optimizer=optimizer, metrics=metrics)
+        except BaseException:
+            if used is not None and used.owner is network:
+                used.owner = before
+            if network is not before:
+                before.claim()
+            raise
+        self._network = network
+        return learner
 
     def _compilation(self, learner: Learner) -> ModelCompiled:
         return ModelCompiled(

@@ -216,6 +216,31 @@ class Network:
         for layer, (layer.input_shape, layer.output_shape) in zip(self.layers, shapes, strict=True):
             layer.arrays = self.arrays_of(layer, params, fixed)
 
+    def resplit(self) -> Self:
+        """This network, or, if layers' `trainable` was changed since it was built, one with the weights split anew.
+
+        That one has the same layers, and a copy of the weights; the layers' `arrays` are views of it from now on.
+        """
+        if not self.built:
+            return self
+        learning = [
+            weight.trainable and layer.trainable
+            for layer in self.layers
+            for weight in layer.weight_specs(layer.input_shape or ())
+        ]
+        frozen = frozenset(layer.name for layer in self.layers if not layer.trainable)
+        if frozen == self.frozen and learning == [slot.trainable for slot in self.slots]:
+            return self
+        twin = self.twin()
+        assert self.input_shape is not None
+        twin._build(self.input_shape)
+        return twin
+
+    def claim(self) -> None:
+        """Make the layers' `arrays` views of this network's weights."""
+        for layer in self.layers:
+            layer.arrays = self.arrays_of(layer, self.params, self.fixed)
+
     # Weights
 
     def arrays_of(self, layer: Layer, params: Array, fixed: Array | None) -> dict[str, Array]:
@@ -281,8 +306,7 @@ class Network:
         """A copied or unpickled network has its layers' arrays as views of its flat arrays again."""
         self.__dict__.update(state)
         if self.built:
-            for layer in self.layers:
-                layer.arrays = self.arrays_of(layer, self.params, self.fixed)
+            self.claim()
 
     # Execution
 

@@ -38,6 +38,10 @@ def tanh() -> Any:
     return L.Activation("tanh")
 
 
+def frozen() -> Any:
+    return dense(6, trainable=False)
+
+
 def bordered(*layers: Any) -> list[Any]:
     """Something to learn before and behind."""
     return [dense(6), *layers, L.Flatten(), dense(2)]
@@ -76,6 +80,11 @@ FAMILIES: dict[str, dict[str, tuple[tuple[int, ...], Stack]]] = {
         "images": ((2, 3, 3), lambda: bordered(L.BatchNormalization(momentum=0.8, scale=False), tanh())),
         "middle": ((2, 3, 3), lambda: bordered(L.BatchNormalization(axis=2, momentum=0.8, center=False), tanh())),
         "frozen": ((6,), lambda: bordered(L.BatchNormalization(momentum=0.8, trainable=False), tanh())),
+    },
+    "frozen": {
+        "below": ((6,), lambda: [frozen(), L.BatchNormalization(trainable=False), tanh(), dense(4), dense(2)]),
+        "between": ((6,), lambda: [dense(5), tanh(), frozen(), L.BatchNormalization(momentum=0.8), tanh(), dense(2)]),
+        "last": ((6,), lambda: [dense(5), tanh(), L.LayerNormalization(trainable=False), dense(2, trainable=False)]),
     },
     "masked": {
         "masked": ((4, 3), lambda: [L.Masking(), L.BatchNormalization(momentum=0.8), *bordered(tanh())]),

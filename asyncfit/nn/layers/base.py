@@ -71,6 +71,7 @@ class Layer(CheckedKeywords):
         order: how images and sequences lie in `Place`: "rows" (in C order), "planes" (see plan.py), or "any": input and
             output lie alike, whichever way.
         takes_integers: whether the layer would rather have whole numbers than floats as `Place.x`.
+        trainable: whether its weights are trained; a change holds once the model is compiled again.
         input_shape, output_shape: without the batch; None until the model is built.
         arrays: the live weights by name, views of the network's flat array; empty until the model is built.
     """
