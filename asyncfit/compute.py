@@ -525,7 +525,6 @@ class Compute:
         if handed.batch is None:
             if not feed.once:
                 feed.ended(batch, steps)
-            self._stop = self._attention = True
             over = Decision(stops=[StopAsked("data", "data ended")])
             if self._inline_epoch is not None:
                 self._inline_epoch.merge(over)

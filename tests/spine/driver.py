@@ -113,10 +113,10 @@ class Driver:
         self.gates = Gates(setup)
         work = Work(
             trainable=self.toy,
-            data=ToyData(setup.per_epoch),
+            data=self.data(),
             epochs=setup.epochs,
             initial_epoch=setup.initial_epoch,
-            validation=ToyData(setup.val_batches) if setup.val_batches else None,
+            validation=self.validation() if setup.val_batches else None,
             params={},
             lookahead=self.lookahead,
             max_ahead=self.max_ahead,
@@ -133,6 +133,12 @@ class Driver:
         )
         self.late: list[ev.Event] = []
         self.paused = False
+
+    def data(self) -> Any:
+        return ToyData(self.setup.per_epoch)
+
+    def validation(self) -> Any:
+        return ToyData(self.setup.val_batches)
 
     def send(self, command: Command) -> None:
         if isinstance(command, Confirm) and self.ledger._is_open:

@@ -100,6 +100,7 @@ class Setup:
     batch_events: bool = True
     busy: int = 3  # one in so many gates decides something
     errors: bool = False
+    ends: int = -1  # the data does, after so many batches
 
 
 @dataclass
@@ -185,6 +186,7 @@ class Lockstep:
         self.outcome, self.reason, self.resumable = "completed", "", False
         self.logs: dict[str, float] = {}
         self.restore: Any = None
+        self.behind: list[tuple[Any, ...]] = []  # facts that come right after the next event
         self.positions: list[tuple[Position, int, Any]] = []  # where, events published by then, state there
         boundary = {"TrainBegin", "EpochBegin", "ValidationBegin", "ValidationEnd", "EpochEnd"}
         self.holds_boundary = bool(setup.kinds & boundary) or asked is not None  # where a gate stops, it was held
@@ -213,6 +215,8 @@ class Lockstep:
             facts = facts | {"logs": facts["logs"] | decision.logs}
         if not quiet:
             self.trace.events.append((kind, *sorted(_hashable(facts))))
+        self.trace.events += self.behind
+        self.behind = []
         if kind == "EpochEnd":
             self.logs = facts["logs"]
         if cancelled:
@@ -311,6 +315,11 @@ class Lockstep:
         for batch, (x, y, w, size) in enumerate(ToyData(setup.per_epoch).batches(epoch)):
             if self.wish is not None or self.stopped is not None:
                 complete = False
+                break
+            if self.step == setup.ends:
+                complete = False
+                self.stopped = StopAsked("data", "data ended")
+                self.behind.append(("StopRequested", "data", "data ended"))
                 break
             quiet = not setup.batch_events
             at = {"epoch": epoch, "batch": batch, "step": self.step}
