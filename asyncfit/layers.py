@@ -8,6 +8,7 @@ from .nn.layers import LSTM as LSTM
 from .nn.layers import Activation as Activation
 from .nn.layers import ActivityRegularization as ActivityRegularization
 from .nn.layers import BatchNormalization as BatchNormalization
+from .nn.layers import Bidirectional as Bidirectional
 from .nn.layers import Conv1D as Conv1D
 from .nn.layers import Conv2D as Conv2D
 from .nn.layers import Dense as Dense
@@ -31,6 +32,7 @@ from .nn.layers import Rescaling as Rescaling
 from .nn.layers import Reshape as Reshape
 from .nn.layers import SimpleRNN as SimpleRNN
 from .nn.layers import Softmax as Softmax
+from .nn.layers import TimeDistributed as TimeDistributed
 from .nn.layers import UnitNormalization as UnitNormalization
 from .nn.layers import Weight as Weight
 
@@ -41,6 +43,7 @@ __all__ = [
     "Activation",
     "ActivityRegularization",
     "BatchNormalization",
+    "Bidirectional",
     "Conv1D",
     "Conv2D",
     "Dense",
@@ -64,6 +67,7 @@ __all__ = [
     "Reshape",
     "SimpleRNN",
     "Softmax",
+    "TimeDistributed",
     "UnitNormalization",
     "Weight",
 ]

@@ -11,7 +11,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asyncfit.layers import GRU, LSTM, Dense, Embedding, Input, InputLayer, Layer, Masking, SimpleRNN
+from asyncfit.layers import (
+    GRU,
+    LSTM,
+    Bidirectional,
+    Dense,
+    Dropout,
+    Embedding,
+    Input,
+    InputLayer,
+    Layer,
+    Masking,
+    SimpleRNN,
+    TimeDistributed,
+)
 from asyncfit.nn.arrays import Array
 from asyncfit.sequential import Sequential, load_model
 
@@ -34,6 +47,15 @@ STACKS: dict[str, Callable[[], list[Layer]]] = {
         LSTM(3, return_sequences=True),
         Masking(0.25),
         GRU(2),
+    ],
+    "wrapped": lambda: [
+        Input((6,)),
+        Embedding(9, 3, mask_zero=True),
+        Bidirectional(LSTM(3, return_sequences=True, kernel_regularizer="l2"), merge_mode="mul"),
+        TimeDistributed(Dense(4, activation="tanh")),
+        TimeDistributed(Dropout(0.2), trainable=False),
+        Bidirectional(GRU(2, name="mine"), backward_layer=SimpleRNN(2, go_backwards=True), name="both"),
+        Dense(2),
     ],
 }
 
@@ -66,6 +88,18 @@ def test_a_saved_model_goes_on_with_the_same_bits(name: str, tmp_path: Path) -> 
         np.testing.assert_array_equal(one.predict(x).blocking(), predicted)
     histories = [m.fit(x, y, batch_size=8, epochs=2, seed=7).blocking().history for m in (model, again)]
     assert histories[0] == histories[1]
+
+
+def test_files_of_keras_are_read_with_all_that_is_inside() -> None:
+    with np.load(DATA / "keras_recurrent.npz") as arrays:
+        x, y, predictions = (arrays[name] for name in ("data/words", "data/two", "file/predictions"))
+        losses = json.loads(str(arrays["cases"]))["file"]["losses"]
+    model = load_model(DATA / "keras_recurrent.h5").blocking()
+    np.testing.assert_allclose(model.predict(x).blocking(), predictions, atol=1e-6)
+    history = model.fit(x, y, batch_size=8, epochs=2, shuffle=False).blocking().history
+    np.testing.assert_allclose(history["loss"], losses, rtol=1e-5)
+    model.load_weights(DATA / "keras_recurrent.weights.h5").blocking()
+    np.testing.assert_allclose(model.predict(x).blocking(), predictions, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -129,6 +129,22 @@ def _optimizer_prefix(training: dict[str, Any] | None) -> str:
 
 def _json(what: str, value: Any) -> str:
     try:
-        return json.dumps(keras2_style(value))
+        return json.dumps(_wrapped(keras2_style(value)))
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{what} cannot be written as JSON: {error}") from error
+
+
+def _wrapped(value: Any) -> Any:
+    """A configuration in which a layer that is inside another one says where Keras 3 finds its class; others ignore it.
+
+    Keras 3 reads the layers of a file by the names of their classes, but not those inside of a wrapper.
+    """
+    if isinstance(value, list):
+        return [_wrapped(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    found = {key: _wrapped(item) for key, item in value.items()}
+    for key in ("layer", "backward_layer"):
+        if isinstance(inner := found.get(key), dict) and "class_name" in inner:
+            found[key] = {"module": "keras.layers", **inner, "registered_name": None}
+    return found

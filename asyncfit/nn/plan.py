@@ -267,6 +267,8 @@ def own_order(shape: Shape) -> str:
 
 
 def reshaped(array: Array, shape: Shape) -> Array | None:
-    """The same memory with another shape of a sample, or None if that needs a copy."""
+    """The same memory with another shape of a sample, or None if that needs a copy, or would not lie in C order."""
     found = array.reshape(array.shape[0], *shape)
-    return found if np.shares_memory(found, array) or not math.prod(found.shape) else None
+    if not np.shares_memory(found, array) and math.prod(found.shape):
+        return None
+    return found if found.ndim < 3 or found.flags.c_contiguous else None

@@ -162,9 +162,9 @@ def test_layers_pass_masks_on(layer: Layer) -> None:
 
 
 KERAS_PASSES_MASKS = set(
-    "Activation ActivityRegularization AlphaDropout BatchNormalization Bidirectional Dense Dropout ELU GaussianDropout "
+    "Activation ActivityRegularization AlphaDropout BatchNormalization Dense Dropout ELU GaussianDropout "
     "GaussianNoise GroupNormalization LayerNormalization LeakyReLU Normalization PReLU ReLU Rescaling Softmax "
-    "TimeDistributed".split()
+    "TimeDistributed UnitNormalization".split()
 )
 """`supports_masking` in Keras 3.15, less those that find or end a mask themselves."""
 

@@ -7,6 +7,7 @@ from .activity_regularization import ActivityRegularization as ActivityRegulariz
 from .base import Layer as Layer
 from .base import Weight as Weight
 from .batch_normalization import BatchNormalization as BatchNormalization
+from .bidirectional import Bidirectional as Bidirectional
 from .conv import Conv1D as Conv1D
 from .conv import Conv2D as Conv2D
 from .dense import Dense as Dense
@@ -33,6 +34,7 @@ from .reshape import Permute as Permute
 from .reshape import RepeatVector as RepeatVector
 from .reshape import Reshape as Reshape
 from .simple_rnn import SimpleRNN as SimpleRNN
+from .time_distributed import TimeDistributed as TimeDistributed
 
 __all__ = [
     "ELU",
@@ -42,6 +44,7 @@ __all__ = [
     "Activation",
     "ActivityRegularization",
     "BatchNormalization",
+    "Bidirectional",
     "Conv1D",
     "Conv2D",
     "Dense",
@@ -65,6 +68,7 @@ __all__ = [
     "Reshape",
     "SimpleRNN",
     "Softmax",
+    "TimeDistributed",
     "UnitNormalization",
     "Weight",
 ]
@@ -72,6 +76,8 @@ __all__ = [
 KINDS: dict[str, type[Layer]] = {
     cls.__name__: cls
     for cls in (
+        TimeDistributed,
+        Bidirectional,
         Activation,
         ActivityRegularization,
         BatchNormalization,

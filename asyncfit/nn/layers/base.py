@@ -70,6 +70,7 @@ class Layer(CheckedKeywords):
         makes_mask: whether the layer finds a mask itself, of `mask_shape_for`: `plan` writes `Place.new_mask`.
         order: how images and sequences lie in `Place`: "rows" (in C order), "planes" (see plan.py), or "any": input and
             output lie alike, whichever way.
+        rows_apart: whether each row of the output depends on that row of the input alone.
         takes_integers: whether the layer would rather have whole numbers than floats as `Place.x`.
         trainable: whether its weights are trained; a change holds once the model is compiled again.
         input_shape, output_shape: without the batch; None until the model is built.
@@ -80,7 +81,8 @@ class Layer(CheckedKeywords):
     supports_masking: bool = False
     makes_mask: bool = False
     order: ClassVar[str] = "rows"
-    takes_integers: ClassVar[bool] = False
+    takes_integers: bool = False
+    rows_apart: ClassVar[bool] = True
     ignored_options: ClassVar[tuple[str, ...]] = ("dtype", "batch_input_shape", "batch_shape", "ragged", "sparse")
     off_options: ClassVar[Mapping[str, object]] = {"activity_regularizer": None}
 

@@ -41,6 +41,7 @@ class BatchNormalization(Layer):
     """
 
     supports_masking = True
+    rows_apart = False
     off_options: ClassVar[Mapping[str, object]] = {
         "activity_regularizer": None,
         "renorm": False,

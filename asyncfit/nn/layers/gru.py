@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from asyncfit.nn import activations
-from asyncfit.nn.activations import ActivationLike, sigmoid, tanh
+from asyncfit.nn.activations import ActivationLike, sigmoid
 from asyncfit.nn.arrays import Array, Call, Shape
 from asyncfit.nn.constraints import ConstraintLike
 from asyncfit.nn.initializers import InitializerLike
@@ -33,7 +33,7 @@ class Steps(OverTime):
         super().__init__(layer, at)
         inner, gate, units = layer.activation, layer.recurrent_activation, self.units
         self.two = 2 * units
-        fast = all(a is sigmoid or a is tanh for a in (inner, gate))
+        fast = inner.in_place() and gate.in_place()
         self.y = self.z if fast else self.take_steps(3 * units)
         self.zg, self.r, self.new = (self.y[:, k * units : (k + 1) * units] for k in range(3))
         self.gap = self.take_steps(units)  # state − new
@@ -259,12 +259,10 @@ class GRU(Recurrent):
         )  # fmt: skip
         self.recurrent_activation = self.elementwise("recurrent_activation", recurrent_activation)
         self.reset_after = bool(reset_after)
+        self.arithmetic = ResetAfter if reset_after else ResetBefore
 
     def bias_shape(self) -> Shape:
         return (2, 3 * self.units) if self.reset_after else (3 * self.units,)
-
-    def plan(self, at: Place) -> None:
-        (ResetAfter if self.reset_after else ResetBefore)(self, at).plan()
 
     def get_config(self) -> dict[str, Any]:
         own = {"recurrent_activation": activations.config(self.recurrent_activation), "reset_after": self.reset_after}

@@ -34,7 +34,7 @@ class Recurrent(Layer):
 
     gates: ClassVar[int]
     cell: ClassVar[str]
-    arithmetic: ClassVar[type[OverTime]]
+    arithmetic: type[OverTime]
     ignored_options = (*Layer.ignored_options, "implementation", "time_major", "use_cudnn")
     recurrent_activation: Activation = linear
 
@@ -138,6 +138,11 @@ class Recurrent(Layer):
         return self.dropout > 0.0 or self.recurrent_dropout > 0.0
 
     def plan(self, at: Place) -> None:
+        if at.mask is not None and at.mask.shape != at.x.shape[:2]:
+            raise InvalidInput(
+                f"{self.name!r} ({type(self).__name__}) has {at.x.shape[1]} steps for each sample, but its mask has "
+                f"the shape {at.mask.shape[1:]}"
+            )
         self.arithmetic(self, at).plan()
 
     def get_config(self) -> dict[str, Any]:

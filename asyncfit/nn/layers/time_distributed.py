@@ -1,0 +1,110 @@
+"""TimeDistributed: a layer for one step, at each step of a sequence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from asyncfit.errors import InvalidInput
+from asyncfit.nn.activations import Activation
+from asyncfit.nn.arrays import Array, Call, Shape
+from asyncfit.nn.regularizers import RegularizerLike
+from asyncfit.nn.workspace import Place
+
+from .base import Layer
+from .wrapper import Wrapper, entry_of
+
+__all__ = ["TimeDistributed"]
+
+
+class TimeDistributed(Wrapper):
+    """`layer` at each step: `(steps, …)` → `(steps, …)`. All steps of all samples are computed at once, as rows.
+
+    Args:
+        layer: any whose rows do not depend on each other, so not BatchNormalization.
+    """
+
+    supports_masking = True
+
+    def __init__(
+        self,
+        layer: Layer,
+        *,
+        activity_regularizer: RegularizerLike = None,
+        name: str | None = None,
+        input_shape: int | Sequence[int] | None = None,
+        trainable: bool = True,
+    ) -> None:
+        super().__init__(
+            name=name, input_shape=input_shape, trainable=trainable, activity_regularizer=activity_regularizer
+        )
+        self.layer = self.held(layer)
+        if not layer.rows_apart:
+            raise InvalidInput(
+                f"TimeDistributed(layer=…): {type(layer).__name__} computes something over all rows, and Keras does so "
+                "for each step by itself, which is not supported"
+            )
+        self.takes_integers = layer.takes_integers
+
+    @property
+    def inner(self) -> Sequence[Layer]:
+        return (self.layer,)
+
+    @property
+    def followed_by(self) -> Activation:
+        return self.layer.followed_by
+
+    def inner_shape(self, input_shape: Shape) -> Shape:
+        if len(input_shape) < 2:
+            raise InvalidInput(
+                f"{self.name!r} (TimeDistributed) takes sequences, (steps, …) a sample with at least one axis behind, "
+                f"but each sample has the shape {input_shape}"
+            )
+        return input_shape[1:]
+
+    def output_shape_for(self, input_shape: Shape) -> Shape:
+        return (input_shape[0], *self.layer.output_shape_for(self.inner_shape(input_shape)))
+
+    def passes(self, training: bool) -> bool:
+        return self.layer.passes(training)
+
+    def plan(self, at: Place) -> None:
+        mask = at.mask if at.mask is not None and at.mask.ndim > 2 else None  # then the inner steps have one, too
+        new_mask = None
+        if self.layer.makes_mask:  # nobody asks for it, as in Keras
+            new_mask = at.take((folded(at.x).shape[0], *self.layer.mask_shape_for(at.x.shape[2:])), bool)
+        y, dx = folded(at.y), None if at.dx is None else folded(at.dx)
+        x, dy = folded(at.x), None if at.dy is None else folded(at.dy)
+        mine = [self._own(at, array) for array in (x, y, dy, dx)]  # copies, where the layer wants another order
+        own_x, own_y, own_dy, own_dx = mine
+        assert own_x is not None
+        assert own_y is not None
+        inside = self.place(
+            at, self.layer, x=own_x, y=own_y, dy=own_dy, dx=own_dx, mask=None if mask is None else folded(mask),
+            new_mask=new_mask,
+        )  # fmt: skip
+        at.forward += [*copies(x, own_x), *inside.forward, *copies(own_y, y)]
+        at.backward += [*copies(dy, own_dy), *inside.backward, *copies(own_dx, dx)]
+
+    def _own(self, at: Place, array: Array | None) -> Array | None:
+        if array is None or self.layer.order != "planes" or array.ndim not in (3, 4):
+            return array
+        return at.workspace.take_planes(array.shape[0], array.shape[1:])
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"layer": entry_of(self.layer)}
+
+
+def folded(array: Array) -> Array:
+    """Steps as rows, without a copy."""
+    found = array.reshape(math.prod(array.shape[:2]), *array.shape[2:])
+    assert np.shares_memory(found, array)
+    return found
+
+
+def copies(source: Array | None, target: Array | None) -> list[Call]:
+    return [] if source is target or source is None or target is None else [partial(np.copyto, target, source)]
