@@ -7,14 +7,26 @@ from .nn.layers import GRU as GRU
 from .nn.layers import LSTM as LSTM
 from .nn.layers import Activation as Activation
 from .nn.layers import ActivityRegularization as ActivityRegularization
+from .nn.layers import AveragePooling1D as AveragePooling1D
+from .nn.layers import AveragePooling2D as AveragePooling2D
 from .nn.layers import BatchNormalization as BatchNormalization
 from .nn.layers import Bidirectional as Bidirectional
 from .nn.layers import Conv1D as Conv1D
+from .nn.layers import Conv1DTranspose as Conv1DTranspose
 from .nn.layers import Conv2D as Conv2D
+from .nn.layers import Conv2DTranspose as Conv2DTranspose
+from .nn.layers import Cropping1D as Cropping1D
+from .nn.layers import Cropping2D as Cropping2D
 from .nn.layers import Dense as Dense
+from .nn.layers import DepthwiseConv1D as DepthwiseConv1D
+from .nn.layers import DepthwiseConv2D as DepthwiseConv2D
 from .nn.layers import Dropout as Dropout
 from .nn.layers import Embedding as Embedding
 from .nn.layers import Flatten as Flatten
+from .nn.layers import GlobalAveragePooling1D as GlobalAveragePooling1D
+from .nn.layers import GlobalAveragePooling2D as GlobalAveragePooling2D
+from .nn.layers import GlobalMaxPooling1D as GlobalMaxPooling1D
+from .nn.layers import GlobalMaxPooling2D as GlobalMaxPooling2D
 from .nn.layers import GroupNormalization as GroupNormalization
 from .nn.layers import Input as Input
 from .nn.layers import InputLayer as InputLayer
@@ -30,11 +42,17 @@ from .nn.layers import ReLU as ReLU
 from .nn.layers import RepeatVector as RepeatVector
 from .nn.layers import Rescaling as Rescaling
 from .nn.layers import Reshape as Reshape
+from .nn.layers import SeparableConv1D as SeparableConv1D
+from .nn.layers import SeparableConv2D as SeparableConv2D
 from .nn.layers import SimpleRNN as SimpleRNN
 from .nn.layers import Softmax as Softmax
 from .nn.layers import TimeDistributed as TimeDistributed
 from .nn.layers import UnitNormalization as UnitNormalization
+from .nn.layers import UpSampling1D as UpSampling1D
+from .nn.layers import UpSampling2D as UpSampling2D
 from .nn.layers import Weight as Weight
+from .nn.layers import ZeroPadding1D as ZeroPadding1D
+from .nn.layers import ZeroPadding2D as ZeroPadding2D
 
 __all__ = [
     "ELU",
@@ -42,14 +60,26 @@ __all__ = [
     "LSTM",
     "Activation",
     "ActivityRegularization",
+    "AveragePooling1D",
+    "AveragePooling2D",
     "BatchNormalization",
     "Bidirectional",
     "Conv1D",
+    "Conv1DTranspose",
     "Conv2D",
+    "Conv2DTranspose",
+    "Cropping1D",
+    "Cropping2D",
     "Dense",
+    "DepthwiseConv1D",
+    "DepthwiseConv2D",
     "Dropout",
     "Embedding",
     "Flatten",
+    "GlobalAveragePooling1D",
+    "GlobalAveragePooling2D",
+    "GlobalMaxPooling1D",
+    "GlobalMaxPooling2D",
     "GroupNormalization",
     "Input",
     "InputLayer",
@@ -65,9 +95,15 @@ __all__ = [
     "RepeatVector",
     "Rescaling",
     "Reshape",
+    "SeparableConv1D",
+    "SeparableConv2D",
     "SimpleRNN",
     "Softmax",
     "TimeDistributed",
     "UnitNormalization",
+    "UpSampling1D",
+    "UpSampling2D",
     "Weight",
+    "ZeroPadding1D",
+    "ZeroPadding2D",
 ]

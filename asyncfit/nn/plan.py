@@ -155,8 +155,8 @@ class Plan:
                 back: list[Call] = []
                 if dx is not None:
                     assert dy is not None
-                    back = [partial(np.copyto, dx, dy.reshape(dx.shape))]
-                parts.append(([partial(np.copyto, z, x.reshape(z.shape)), *before], [*after, *back]))
+                    back = [partial(np.copyto, same_memory(dx, shape), dy)]
+                parts.append(([partial(np.copyto, z, same_memory(x, shape)), *before], [*after, *back]))
             else:
                 place = Place(
                     workspace, dice, index=i, x=x, ones=ones, y=z, dy=dy, dx=dx,
@@ -264,6 +264,13 @@ def in_one_piece(array: Array) -> bool:
 def own_order(shape: Shape) -> str:
     """How values of this shape lie, where nothing else decides."""
     return "rows" if len(shape) > 1 else "columns" if shape[0] < WIDE else "padded"
+
+
+def same_memory(array: Array, shape: Shape) -> Array:
+    """The same memory with another shape of a sample, where that needs no copy for sure."""
+    found = array.reshape(array.shape[0], *shape)
+    assert np.shares_memory(found, array)
+    return found
 
 
 def reshaped(array: Array, shape: Shape) -> Array | None:

@@ -1,6 +1,6 @@
 """Makes `keras_convolution.npz` and `keras_convolution.h5`: what Keras 3 computes. Needs Keras 3.15; not run in CI.
 
-`KERAS_BACKEND=torch python tests/data/make_keras_convolution.py`
+`KERAS_BACKEND=jax python tests/data/make_keras_convolution.py` (with PyTorch, means of uneven padding are others)
 
 Each case trains its layers, Flatten and Dense(2) behind them, for two epochs without shuffling, 6 samples in batches
 of 4 and 2; data are those of `data`. Kept are initial weights, losses by epoch, final weights and predictions. The
@@ -66,6 +66,124 @@ CASES: dict[str, tuple[tuple[int, ...], list[tuple[str, dict[str, Any]]]]] = {
             ("MaxPooling1D", {}),
         ],
     ),
+    "means": (
+        (7, 8, 2),
+        [
+            ("Conv2D", {"filters": 3, "kernel_size": 2}),
+            ("AveragePooling2D", {"pool_size": 3, "strides": 2, "padding": "same"}),
+            ("AveragePooling2D", {"pool_size": (2, 1)}),
+        ],
+    ),
+    "means of steps": (
+        (9, 2),
+        [
+            ("Conv1D", {"filters": 3, "kernel_size": 2}),
+            ("AveragePooling1D", {"pool_size": 3, "strides": 2, "padding": "same"}),
+            ("GlobalAveragePooling1D", {}),
+        ],
+    ),
+    "global means": (
+        (5, 4, 2),
+        [
+            ("Conv2D", {"filters": 3, "kernel_size": 2, "activation": "tanh"}),
+            ("GlobalAveragePooling2D", {"keepdims": True}),
+            ("Conv2D", {"filters": 3, "kernel_size": 1}),
+            ("GlobalAveragePooling2D", {}),
+        ],
+    ),
+    "global maxima": (
+        (5, 4, 2),
+        [
+            ("Conv2D", {"filters": 3, "kernel_size": 2, "activation": "relu"}),
+            ("GlobalMaxPooling2D", {"keepdims": True}),
+            ("Conv2D", {"filters": 3, "kernel_size": 1}),
+            ("GlobalMaxPooling2D", {}),
+        ],
+    ),
+    "global maxima of steps": (
+        (6, 2),
+        [("Conv1D", {"filters": 3, "kernel_size": 2, "activation": "relu"}), ("GlobalMaxPooling1D", {})],
+    ),
+    "borders": (
+        (6, 7, 2),
+        [
+            ("ZeroPadding2D", {"padding": ((1, 0), (2, 3))}),
+            ("Conv2D", {"filters": 3, "kernel_size": 2}),
+            ("Cropping2D", {"cropping": ((1, 2), (0, 3))}),
+            ("ZeroPadding2D", {"padding": (1, 2)}),
+        ],
+    ),
+    "borders of steps": (
+        (6, 2),
+        [
+            ("ZeroPadding1D", {"padding": 2}),
+            ("Conv1D", {"filters": 3, "kernel_size": 2}),
+            ("Cropping1D", {"cropping": (1, 3)}),
+        ],
+    ),
+    "up": (
+        (3, 4, 2),
+        [
+            ("Conv2D", {"filters": 2, "kernel_size": 2}),
+            ("UpSampling2D", {"size": (2, 3)}),
+            ("Conv2D", {"filters": 2, "kernel_size": 2, "strides": 2}),
+            ("UpSampling2D", {"size": (3, 2), "interpolation": "bilinear"}),
+        ],
+    ),
+    "up steps": ((4, 2), [("Conv1D", {"filters": 2, "kernel_size": 2}), ("UpSampling1D", {"size": 3})]),
+    "depthwise": (
+        (7, 8, 2),
+        [
+            ("DepthwiseConv2D", {"kernel_size": (3, 2), "depth_multiplier": 2, "strides": 2, "padding": "same"}),
+            ("DepthwiseConv2D", {"kernel_size": 2, "dilation_rate": 2, "use_bias": False, "activation": "tanh"}),
+        ],
+    ),
+    "depthwise on steps": (
+        (7, 2),
+        [("DepthwiseConv1D", {"kernel_size": 3, "depth_multiplier": 2, "strides": 2, "padding": "same"})],
+    ),
+    "separable": (
+        (7, 8, 2),
+        [
+            ("SeparableConv2D", {"filters": 3, "kernel_size": 3, "depth_multiplier": 2, "strides": 2}),
+            ("SeparableConv2D", {"filters": 2, "kernel_size": 2, "padding": "same", "activation": "tanh"}),
+        ],
+    ),
+    "separable on steps": (
+        (7, 2),
+        [("SeparableConv1D", {"filters": 3, "kernel_size": 3, "padding": "same", "strides": 2, "use_bias": False})],
+    ),
+    "transposed": (
+        (3, 4, 2),
+        [
+            ("Conv2DTranspose", {"filters": 3, "kernel_size": (3, 2), "strides": (2, 3), "activation": "relu"}),
+            ("Conv2DTranspose", {"filters": 2, "kernel_size": (4, 3), "strides": (1, 2), "padding": "same"}),
+        ],
+    ),
+    "transposed same": (
+        (3, 4, 2),
+        [
+            ("Conv2DTranspose", {"filters": 3, "kernel_size": (3, 2), "strides": 3, "padding": "same"}),
+            ("Conv2DTranspose", {"filters": 2, "kernel_size": 3, "dilation_rate": 2, "padding": "same"}),
+        ],
+    ),
+    "transposed more": (
+        (3, 4, 2),
+        [
+            (
+                "Conv2DTranspose",
+                {"filters": 2, "kernel_size": 3, "strides": 2, "padding": "same", "output_padding": (0, 1)},
+            ),
+            ("Conv2DTranspose", {"filters": 2, "kernel_size": (3, 2), "strides": 3, "output_padding": 2}),
+        ],
+    ),
+    "transposed steps": (
+        (4, 2),
+        [
+            ("Conv1DTranspose", {"filters": 3, "kernel_size": 3, "strides": 2, "padding": "same"}),
+            ("Conv1DTranspose", {"filters": 3, "kernel_size": 2, "strides": 3}),
+        ],
+    ),
 }
 FILE: list[tuple[str, dict[str, Any]]] = [
     ("Conv2D", {"filters": 4, "kernel_size": 3, "padding": "same", "activation": "relu", "kernel_regularizer": "l2"}),
@@ -74,6 +192,18 @@ FILE: list[tuple[str, dict[str, Any]]] = [
     ("Reshape", {"target_shape": (12, 4)}),
     ("Conv1D", {"filters": 3, "kernel_size": 3, "padding": "causal", "dilation_rate": 2}),
     ("MaxPooling1D", {"pool_size": 3}),
+    ("UpSampling1D", {"size": 2}),
+    ("ZeroPadding1D", {"padding": (0, 1)}),
+    ("SeparableConv1D", {"filters": 3, "kernel_size": 2, "depthwise_initializer": "he_normal"}),
+    ("Reshape", {"target_shape": (2, 4, 3)}),
+    ("ZeroPadding2D", {"padding": ((0, 1), (2, 0))}),
+    ("DepthwiseConv2D", {"kernel_size": 2, "depth_multiplier": 2, "depthwise_regularizer": "l2"}),
+    ("Cropping2D", {"cropping": ((0, 0), (1, 0))}),
+    ("Conv2DTranspose", {"filters": 2, "kernel_size": 3, "strides": 2, "padding": "same"}),
+    ("AveragePooling2D", {"pool_size": 2, "strides": 1, "padding": "same"}),
+    ("UpSampling2D", {"size": (2, 1), "interpolation": "bilinear"}),
+    ("SeparableConv2D", {"filters": 3, "kernel_size": 3, "pointwise_constraint": "max_norm"}),
+    ("GlobalAveragePooling2D", {"keepdims": True}),
 ]
 FILE_SHAPE: tuple[int, ...] = (8, 10, 1)
 
@@ -106,7 +236,7 @@ def main() -> None:
         for weight in model.weights:
             if weight.name in ("bias", "beta"):
                 weight.assign(np.linspace(-0.3, 0.4, weight.shape[0]))
-        model.compile(keras.optimizers.SGD(0.05), "mse")
+        model.compile(keras.optimizers.SGD(0.01), "mse")
         x, y = data(shape)
         for i, weight in enumerate(model.get_weights()):
             arrays[f"{name}/before/{i}"] = weight
@@ -117,7 +247,7 @@ def main() -> None:
         told[name] = {"config": model.get_config(), "losses": history["loss"]}
     keras.utils.set_random_seed(7)
     model = made(FILE_SHAPE, FILE)
-    model.compile("adam", "mse")
+    model.compile(keras.optimizers.SGD(0.05, momentum=0.9), "mse")
     x, y = data(FILE_SHAPE)
     model.fit(x, y, **how)
     model.save(Path(__file__).with_name("keras_convolution.h5"))

@@ -36,7 +36,7 @@ def test_training_gives_what_keras_gives(name: str) -> None:
     network = Network.from_config(TOLD[name]["config"], seed=0)
     network.set_weights(several(name, "before"))
     assert [w.shape for w in network.get_weights()] == [w.shape for w in several(name, "before")]
-    learner = Learner(network, loss="mse", optimizer=SGD(0.05))
+    learner = Learner(network, loss="mse", optimizer=SGD(0.01))
     x, y = data(CASES[name][0])
     for loss in TOLD[name]["losses"]:
         parts = [learner.train_batch(x[part], y[part])["loss"] for part in (slice(4), slice(4, 6))]

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 from .activation import Activation as Activation
 from .activity_regularization import ActivityRegularization as ActivityRegularization
+from .average_pooling import AveragePooling1D as AveragePooling1D
+from .average_pooling import AveragePooling2D as AveragePooling2D
 from .base import Layer as Layer
 from .base import Weight as Weight
 from .batch_normalization import BatchNormalization as BatchNormalization
 from .bidirectional import Bidirectional as Bidirectional
+from .borders import Cropping1D as Cropping1D
+from .borders import Cropping2D as Cropping2D
+from .borders import ZeroPadding1D as ZeroPadding1D
+from .borders import ZeroPadding2D as ZeroPadding2D
 from .conv import Conv1D as Conv1D
 from .conv import Conv2D as Conv2D
+from .conv_transpose import Conv1DTranspose as Conv1DTranspose
+from .conv_transpose import Conv2DTranspose as Conv2DTranspose
 from .dense import Dense as Dense
+from .depthwise_conv import DepthwiseConv1D as DepthwiseConv1D
+from .depthwise_conv import DepthwiseConv2D as DepthwiseConv2D
+from .depthwise_conv import SeparableConv1D as SeparableConv1D
+from .depthwise_conv import SeparableConv2D as SeparableConv2D
 from .dropout import Dropout as Dropout
 from .embedding import Embedding as Embedding
 from .flatten import Flatten as Flatten
+from .global_pooling import GlobalAveragePooling1D as GlobalAveragePooling1D
+from .global_pooling import GlobalAveragePooling2D as GlobalAveragePooling2D
+from .global_pooling import GlobalMaxPooling1D as GlobalMaxPooling1D
+from .global_pooling import GlobalMaxPooling2D as GlobalMaxPooling2D
 from .group_normalization import GroupNormalization as GroupNormalization
 from .gru import GRU as GRU
 from .input import Input as Input
@@ -35,6 +51,8 @@ from .reshape import RepeatVector as RepeatVector
 from .reshape import Reshape as Reshape
 from .simple_rnn import SimpleRNN as SimpleRNN
 from .time_distributed import TimeDistributed as TimeDistributed
+from .up_sampling import UpSampling1D as UpSampling1D
+from .up_sampling import UpSampling2D as UpSampling2D
 
 __all__ = [
     "ELU",
@@ -43,14 +61,26 @@ __all__ = [
     "LSTM",
     "Activation",
     "ActivityRegularization",
+    "AveragePooling1D",
+    "AveragePooling2D",
     "BatchNormalization",
     "Bidirectional",
     "Conv1D",
+    "Conv1DTranspose",
     "Conv2D",
+    "Conv2DTranspose",
+    "Cropping1D",
+    "Cropping2D",
     "Dense",
+    "DepthwiseConv1D",
+    "DepthwiseConv2D",
     "Dropout",
     "Embedding",
     "Flatten",
+    "GlobalAveragePooling1D",
+    "GlobalAveragePooling2D",
+    "GlobalMaxPooling1D",
+    "GlobalMaxPooling2D",
     "GroupNormalization",
     "Input",
     "InputLayer",
@@ -66,32 +96,49 @@ __all__ = [
     "RepeatVector",
     "Rescaling",
     "Reshape",
+    "SeparableConv1D",
+    "SeparableConv2D",
     "SimpleRNN",
     "Softmax",
     "TimeDistributed",
     "UnitNormalization",
+    "UpSampling1D",
+    "UpSampling2D",
     "Weight",
+    "ZeroPadding1D",
+    "ZeroPadding2D",
 ]
 
 KINDS: dict[str, type[Layer]] = {
     cls.__name__: cls
     for cls in (
-        TimeDistributed,
-        Bidirectional,
+        ELU,
+        GRU,
+        LSTM,
         Activation,
         ActivityRegularization,
+        AveragePooling1D,
+        AveragePooling2D,
         BatchNormalization,
+        Bidirectional,
         Conv1D,
+        Conv1DTranspose,
         Conv2D,
+        Conv2DTranspose,
+        Cropping1D,
+        Cropping2D,
         Dense,
+        DepthwiseConv1D,
+        DepthwiseConv2D,
         Dropout,
-        ELU,
         Embedding,
         Flatten,
-        GRU,
+        GlobalAveragePooling1D,
+        GlobalAveragePooling2D,
+        GlobalMaxPooling1D,
+        GlobalMaxPooling2D,
         GroupNormalization,
         InputLayer,
-        LSTM,
         LayerNormalization,
         LeakyReLU,
         Masking,
@@ -103,9 +150,16 @@ KINDS: dict[str, type[Layer]] = {
         RepeatVector,
         Rescaling,
         Reshape,
+        SeparableConv1D,
+        SeparableConv2D,
         SimpleRNN,
         Softmax,
+        TimeDistributed,
         UnitNormalization,
+        UpSampling1D,
+        UpSampling2D,
+        ZeroPadding1D,
+        ZeroPadding2D,
     )
 }
 """By the class name that stands in a config."""
