@@ -2,7 +2,8 @@
 
 The values are seen as `(regions, places, channels)` in C order. Statistics belong to a region and a group of its
 channels: batch normalization is one region whose groups are single channels, group normalization has a region for each
-sample. A vector that lies feature by feature is a region for each feature, of one channel.
+sample. What lies channel by channel (short vectors, sequences as planes) has a region of one channel for each; images
+as planes have one for each line and channel, and the lines share statistics and weights.
 
 What costs time are passes over memory and short inner loops. So several places are taken as one long row, at most
 `WIDEST`, against which the vectors are tiled; sums are products with ones; and the passes go over blocks that stay in
@@ -35,8 +36,9 @@ class Channels:
         shape: `(regions, places, channels)`.
         groups: how many groups the channels of a region form.
         epsilon: what is added to a variance.
-        gamma, beta: scale and offset, `(1, channels)` or `(regions, 1)`, or None.
+        gamma, beta: scale and offset, `(1, channels)` or `(regions // lines, 1)`, or None.
         weights: of each place, 0 or 1, or None: which places count in statistics.
+        lines: how often the regions repeat: region i is the channel i % (regions // lines), and its gamma the same.
 
     Attributes:
         mean, variance: `(regions, channels)`, what `statistics` has found.
@@ -53,19 +55,21 @@ class Channels:
         gamma: Array | None,
         beta: Array | None,
         weights: Array | None = None,
+        lines: int = 1,
     ) -> None:
+        self.lines = lines
         self.at, self.shape, self.groups = at, shape, groups
-        self.order, self.gamma, self.beta = order, gamma, beta
+        self.order, self.gamma, self.beta = order, self._repeated(gamma), self._repeated(beta)
         regions, places, channels = shape
         arrays = [a.transpose(order) for a in (at.x, at.y, at.dy, at.dx) if a is not None]
         flat = all(a.flags.c_contiguous for a in arrays)
         rows = arrays[0].ndim == 2 and regions == 1 and all(a.strides[1] == a.itemsize for a in arrays)
         self.as_is = flat or (rows and channels > 1)
-        self.fold = 1 if rows and not flat else most(places, WIDEST // max(channels, 1))
+        self.fold = 1 if rows and not flat else most(places, WIDEST // channels) if channels > 1 else places
         self.width, self.long = self.fold * channels, places // self.fold
         self.x = self._in(at.x, at.forward)
         self.epsilon = scalar(epsilon, at.x)
-        self.number = scalar(places * (channels // groups), at.x)
+        self.number = scalar(places * (channels // groups) * lines, at.x)
         self.mean, self.variance, self.inverse, self.factor = (self._vector() for _ in range(4))
         self.centered = self._array()
         self.weights = None if weights is None else self._tiled(np.broadcast_to(weights, shape[1:]))
@@ -76,7 +80,7 @@ class Channels:
         cut = self.centered[self._cut(self.cuts[0])]
         self.scratch = at.take(cut.shape)
         self.tiled_factor = self._tile(self.factor)
-        self.tiled_beta = None if beta is None else self._tile(np.broadcast_to(beta, self.mean.shape))
+        self.tiled_beta = None if self.beta is None else self._tile(np.broadcast_to(self.beta, self.mean.shape))
 
     # Values
 
@@ -225,6 +229,14 @@ class Channels:
             found = copy
         return found.reshape(self.shape[0], self.long, self.width)
 
+    def _repeated(self, weight: Array | None) -> Array | None:
+        """A weight of each channel for each line."""
+        if weight is None or self.lines == 1:
+            return weight
+        found = self.at.take((self.shape[0], 1))
+        self.at.forward.append(partial(np.copyto, found.reshape(self.lines, -1), weight.reshape(1, -1)))
+        return found
+
     def _array(self) -> Array:
         return self.at.take((self.shape[0], self.long, self.width))
 
@@ -235,8 +247,8 @@ class Channels:
         return (cut,) if self.shape[0] > 1 else (slice(None), cut)
 
     def _tile(self, vector: Array) -> Array:
-        """Room for a vector against each of the long rows, `(regions, 1, width)`."""
-        if self.fold == 1 and vector.flags.c_contiguous:
+        """Room for a vector against each of the long rows, `(regions, 1, width)`, or the vector itself if it fits."""
+        if (self.fold == 1 or self.shape[2] == 1) and vector.flags.c_contiguous:
             return vector[:, None]
         return self.at.take((self.shape[0], 1, self.width))
 
@@ -270,6 +282,8 @@ class Channels:
         if weigh and self.weights is not None:
             weighed = self._array()
             return [partial(np.multiply, array, self.weights, weighed), *self._sums(weighed, into)]
+        if self.shape[2] == 1:
+            return [partial(np.dot, array[:, 0], np.ones(self.width, array.dtype), into[:, 0])]
         if self.long == 1:
             return self._folded(array[:, 0], into)
         rows, ones = self.at.take((self.shape[0], self.width)), np.ones(self.long, array.dtype)
@@ -280,6 +294,12 @@ class Channels:
     def _summed(self, parts: Iterator[tuple[list[Call], Array]], into: Array) -> list[Call]:
         """The same where blocks are made one after the other."""
         calls: list[Call] = []
+        if self.shape[2] == 1:
+            alone = np.ones(self.width, into.dtype)
+            for cut, (made, block) in zip(self.cuts, parts, strict=True):
+                into_cut = into[:, 0] if self.shape[0] == 1 else into[cut, 0]
+                calls += [*made, partial(np.dot, block[:, 0], alone, into_cut)]
+            return calls
         rows = self.at.take((len(self.cuts) if self.shape[0] == 1 else self.shape[0], self.width))
         ones = np.ones(self.long, rows.dtype)
         for i, (cut, (made, block)) in enumerate(zip(self.cuts, parts, strict=True)):
@@ -301,12 +321,17 @@ class Channels:
         ones = np.ones(short.shape[1], rows.dtype)
         if regions == 1:
             return [partial(np.dot, ones, short[0], into[0])]
-        if channels == 1:
-            return [partial(np.dot, short[:, :, 0], ones, into[:, 0])]
         return [partial(np.matmul, ones, short, into)]
 
     def _share(self, sums: Array) -> list[Call]:
-        """Sums of channels become means of their groups."""
+        """Sums of channels become means of their groups, and of all lines."""
+        if self.lines > 1:
+            lines = sums.reshape(self.lines, -1)
+            line = self.at.take((1, lines.shape[1]))
+            return [
+                partial(np.add.reduce, lines, 0, None, line, True),
+                partial(np.divide, line, self.number, lines),
+            ]
         if self.groups == sums.shape[1]:
             return [partial(np.divide, sums, self.number, sums)]
         grouped = sums.reshape(len(sums), self.groups, -1)
@@ -320,6 +345,8 @@ class Channels:
         """A gradient of each region and channel becomes that of the weight."""
         if grad is None:
             return []
+        if self.lines > 1:
+            return [partial(np.add.reduce, found.reshape(self.lines, -1), 0, None, grad.reshape(-1))]
         if grad.shape == found.shape:
             return [partial(np.copyto, grad, found)]
         return [partial(np.add.reduce, found, 0, None, grad, True)]

@@ -38,6 +38,10 @@ def tanh() -> Any:
     return L.Activation("tanh")
 
 
+def end() -> list[Any]:
+    return [L.Flatten(), dense(2)]
+
+
 def frozen() -> Any:
     return dense(6, trainable=False)
 
@@ -85,6 +89,14 @@ FAMILIES: dict[str, dict[str, tuple[tuple[int, ...], Stack]]] = {
         "below": ((6,), lambda: [frozen(), L.BatchNormalization(trainable=False), tanh(), dense(4), dense(2)]),
         "between": ((6,), lambda: [dense(5), tanh(), frozen(), L.BatchNormalization(momentum=0.8), tanh(), dense(2)]),
         "last": ((6,), lambda: [dense(5), tanh(), L.LayerNormalization(trainable=False), dense(2, trainable=False)]),
+    },
+    "convolved": {
+        "images": (
+            (6, 5, 2),
+            lambda: [L.Conv2D(3, 2), L.BatchNormalization(momentum=0.8), tanh(), L.Conv2D(2, 2), *end()],
+        ),
+        "steps": ((7, 2), lambda: [L.Conv1D(3, 2), L.BatchNormalization(momentum=0.8), tanh(), L.Conv1D(2, 2), *end()]),
+        "all": ((6, 5, 2), lambda: [L.Conv2D(4, 2), L.GroupNormalization(2), tanh(), L.LayerNormalization(), *end()]),
     },
     "masked": {
         "masked": ((4, 3), lambda: [L.Masking(), L.BatchNormalization(momentum=0.8), *bordered(tanh())]),

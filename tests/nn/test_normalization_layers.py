@@ -13,12 +13,15 @@ from asyncfit.nn import Learner, Network, blocks, channels, predict
 from asyncfit.nn.layers import (
     Activation,
     BatchNormalization,
+    Conv1D,
+    Conv2D,
     Dense,
     Flatten,
     GroupNormalization,
     Input,
     Layer,
     LayerNormalization,
+    MaxPooling2D,
     UnitNormalization,
 )
 from asyncfit.nn.optimizers import SGD
@@ -58,6 +61,23 @@ LAYERS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
     "batch of images": ((4, 5, 3), lambda: between(batch(gamma_regularizer="l2"))),
     "batch along the first": ((4, 5, 3), lambda: between(batch(axis=1))),
     "batch along the middle": ((4, 5, 3), lambda: between(batch(axis=-2))),
+    "batch of images between convolutions": (
+        (5, 5, 2),
+        lambda: [Conv2D(3, 2), batch(), Activation("tanh"), Conv2D(2, 2), batch(), MaxPooling2D(), Flatten(), Dense(2)],
+    ),
+    "batch of images behind a convolution": (
+        (5, 4, 2),
+        lambda: [Conv2D(3, 2), batch(scale=False), Flatten(), Dense(2)],
+    ),
+    "batch of images, another axis": ((5, 4, 2), lambda: [Conv2D(3, 2), batch(1), Conv2D(2, 2), Flatten(), Dense(2)]),
+    "batch of images between convolutions, not trained": (
+        (5, 4, 2),
+        lambda: [Conv2D(3, 2), batch(trainable=False), Conv2D(2, 2), Flatten(), Dense(2)],
+    ),
+    "batch of sequences between convolutions": (
+        (6, 2),
+        lambda: [Conv1D(3, 2), batch(center=False), Activation("tanh"), Conv1D(2, 2), Flatten(), Dense(2)],
+    ),
     "batch, not trained": ((3,), lambda: between(batch(trainable=False))),
     "layer": ((3,), lambda: between(layer())),
     "layer, wide": ((3,), lambda: [Dense(70), layer(), Dense(66), layer(), Activation("tanh"), Dense(2)]),
@@ -92,7 +112,7 @@ def test_gradients(name: str) -> None:
     check_gradient(learner64([Input(shape), *layers()], "mse"), x, y, points=60)
 
 
-@pytest.mark.parametrize("name", [name for name in LAYERS if "grids" in name or "images" in name or "wide" in name])
+@pytest.mark.parametrize("name", [name for name in LAYERS if "images" in name or "wide" in name or "conv" in name])
 def test_gradients_in_many_small_blocks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channels, "BLOCK", 24)
     monkeypatch.setattr(channels, "WIDEST", 12)

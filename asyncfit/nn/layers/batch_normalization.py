@@ -17,7 +17,7 @@ from asyncfit.nn.constraints import ConstraintLike
 from asyncfit.nn.initializers import InitializerLike
 from asyncfit.nn.naming import number
 from asyncfit.nn.regularizers import RegularizerLike
-from asyncfit.nn.workspace import Place
+from asyncfit.nn.workspace import Place, is_planes
 
 from .base import Layer, Weight
 from .reshape import wholes
@@ -103,9 +103,13 @@ class BatchNormalization(Layer):
     def plan(self, at: Place) -> None:
         rank, axis = at.x.ndim, axis_in(self, self.axis, at.x.shape[1:])
         size = at.x.shape[axis]
+        lines = 1
         if rank == 2 and not at.x.flags.c_contiguous:  # feature by feature
             order: Shape = (1, 0)
             shape, row = (size, len(at.x), 1), (size, 1)
+        elif is_planes(at.x) and axis == rank - 1 and at.mask is None:
+            lines, order = (1, (2, 1, 0)) if rank == 3 else (at.x.shape[1], (1, 3, 2, 0))
+            shape, row = (lines * size, at.x.size // (lines * size), 1), (size, 1)
         else:
             order = (*(i for i in range(rank) if i != axis), axis)
             shape, row = (1, at.x.size // size, size), (1, size)
@@ -114,14 +118,16 @@ class BatchNormalization(Layer):
             at, order, shape, groups=shape[2], epsilon=self.epsilon,
             gamma=weights["gamma"].reshape(row) if self.scale else None,
             beta=weights["beta"].reshape(row) if self.center else None,
-            weights=self._places(at, order) if at.training and at.trainable else None,
+            weights=self._places(at, order) if at.training and at.trainable else None, lines=lines,
         )  # fmt: skip
         mean, variance = weights["moving_mean"].reshape(row), weights["moving_variance"].reshape(row)
         if at.training and at.trainable:
             at.forward += channels.statistics()
-            at.forward += [*self._near(at, mean, channels.mean), *self._near(at, variance, channels.variance)]
+            at.forward += self._near(at, mean, channels.mean[: len(mean)])
+            at.forward += self._near(at, variance, channels.variance[: len(variance)])
         else:
-            at.forward += [partial(np.copyto, channels.mean, mean), partial(np.copyto, channels.variance, variance)]
+            for found, moving in ((channels.mean, mean), (channels.variance, variance)):
+                at.forward.append(partial(np.copyto, found.reshape(lines, *moving.shape), moving))
         at.forward += channels.scale() + channels.write(center=not (at.training and at.trainable))
         if at.dy is None:
             return
