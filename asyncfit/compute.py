@@ -248,6 +248,7 @@ class Compute:
             self._report = self._report_news
             self._known, self._told = work.again.known, work.again.told
         self._feeds = work.data, work.validation
+        self.hungry = False  # it waits for data, and nothing else keeps it
         self._listen(work.interest)
         trainable: Any = work.trainable
         self._load_weights: Callable[[State], None] = getattr(trainable, "load_weights_state", self._load_all)
@@ -515,7 +516,9 @@ class Compute:
         """The next batch; None if a stop came before it, or the data's end."""
         feed.want(epoch, batch)
         while not feed.queue:
+            self.hungry = True
             yield True
+            self.hungry = False
             yield from self._before_batch()
             if self._stop:
                 return None
@@ -691,7 +694,9 @@ class Compute:
             return None
         feed.want(0, batch)
         while not feed.queue:
+            self.hungry = True
             yield True
+            self.hungry = False
             self._obey_all()
         handed = feed.queue.popleft()
         if handed.error is not None:

@@ -52,6 +52,29 @@ class BatchIntake:
         Raises:
             InvalidInput: it is no batch, or has something in it that cannot be trained on.
         """
+        batch = self._plain(item) if self.classes is None and self._class_weight is None else None
+        return self._checked(item, number) if batch is None else batch
+
+    def _plain(self, item: Any) -> Batch | None:
+        """The same for what most batches are, at a tenth of the cost; None for all that needs a closer look."""
+        if self._own_model or item.__class__ is not tuple or not 1 < len(item) <= 3 or self._ignores_y:
+            return None
+        x, y, weight = item if len(item) == 3 else (*item, None)
+        if not (_is_plain(x) and _is_plain(y) and len(x) == len(y)):
+            return None
+        if weight is not None and not (_is_plain(weight) and weight.shape == (len(x),)):
+            return None
+        with np.errstate(over="ignore", invalid="ignore"):
+            x = np.array(x, np.float32, order="C", copy=True)
+            y = np.array(y, target_dtype(y), order="C", copy=True)
+            if weight is not None:
+                weight = np.array(weight, np.float32, order="C", copy=True)
+        finite = np.isfinite(x).all() and (y.dtype.kind != "f" or np.isfinite(y).all())
+        if not finite or (weight is not None and not np.isfinite(weight).all()):
+            return None
+        return x, y, weight, len(x)
+
+    def _checked(self, item: Any, number: int) -> Batch:
         of = f"of batch {number} of {self._name}"
         x, y, weight = self._parts(item, of)
         if self._ignores_y:
@@ -101,6 +124,10 @@ class BatchIntake:
     def _copy(self, array: Array, dtype: Any) -> Array:
         kept = array.dtype.newbyteorder("=") if self._own_model else dtype
         return np.array(array, kept, order="C", copy=True)
+
+
+def _is_plain(array: Any) -> bool:
+    return array.__class__ is np.ndarray and array.dtype.kind in "fiub" and array.ndim > 0 and array.size > 0
 
 
 def _is_row_of_parts(item: Any) -> bool:

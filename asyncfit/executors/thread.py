@@ -7,6 +7,7 @@ a wake-up it looks once more of its own accord, so that no report waits for a lo
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import threading
 import time
@@ -19,7 +20,7 @@ import anyio
 from ..compute import Compute, Work
 from ..pool import Pool
 from ..protocol import BatchBegun, BatchDone, Command, End, Ended, Report
-from .base import AtOnce, Place, Wakeup, in_context
+from .base import AtOnce, Place, Wakeup
 
 __all__ = ["ThreadExecutor", "ThreadWorker"]
 
@@ -32,8 +33,12 @@ most of `PROBES` end later than `LATE`, that is worth a warning."""
 _logger = logging.getLogger("asyncfit")
 
 
+LEAVE = 1.0
+"""When compute has waited for data for so many seconds its thread ends, and the next command begins another one."""
+
+
 class ThreadWorker:
-    """A thread that steps compute."""
+    """A thread that steps compute. A model of a user's own has one thread only, however long that waits for data."""
 
     def __init__(self, work: Work) -> None:
         self.reports: deque[Report] = deque()
@@ -47,32 +52,53 @@ class ThreadWorker:
         self._lock = Lock(type(work.trainable).__name__)
         self._commanded = threading.Event()
         self._abandoned = False
-        self._thread = in_context(self._run, "asyncfit compute")
+        self._patience = LEAVE if getattr(work.trainable, "any_thread", False) else None
+        self._leaving = threading.Lock()
+        self._away = False
+        self._steps = self._compute.run()
+        self._context = contextvars.copy_context()
+        self._begin()
+
+    def _begin(self) -> None:
+        context = self._context.copy()  # the one before may not be out of its own yet
+        self._thread = threading.Thread(target=context.run, args=(self._run,), name="asyncfit compute", daemon=True)
+        self._thread.start()
 
     # --- in the thread ---
 
     def _run(self) -> None:
+        over = True
         try:
             with self._compute.work.around():
-                self._step_through()
+                over = self._step_through()
         except BaseException as error:  # not of a batch: those are reports; the run must hear of it all the same
             at = self.progress
             self.reports.append(Ended(0, time.time(), at.step, at.epoch, None, error))
             self._wakeup.set()
         finally:
-            self._pool.close()
+            if over:
+                self._pool.close()
 
-    def _step_through(self) -> None:
-        steps = self._compute.run()
-        inbox, commanded = self._compute.inbox, self._commanded
+    def _step_through(self) -> bool:
+        """Whether compute has ended; else it waits, and another thread is to go on with it."""
+        compute, steps = self._compute, self._steps
+        inbox, commanded = compute.inbox, self._commanded
         for _ in steps:  # it has come to where it needs a command
             self._wakeup.set()
             while not inbox:
                 if self._abandoned:
-                    return steps.close()
-                commanded.wait()
+                    steps.close()
+                    return True
+                commanded.wait(self._patience if compute.hungry else None)
+                if compute.hungry and not commanded.is_set():
+                    with self._leaving:
+                        self._away = True  # first this, then a last look: who sends does it the other way round
+                        if not inbox:
+                            return False
+                        self._away = False
                 commanded.clear()
         self._wakeup.set()
+        return True
 
     def _report(self, report: Report) -> None:
         self.reports.append(report)
@@ -87,6 +113,11 @@ class ThreadWorker:
     def send(self, command: Command) -> None:
         self._compute.inbox.append(command)
         self._commanded.set()
+        if self._away:
+            with self._leaving:
+                away, self._away = self._away, False
+            if away:
+                self._begin()
 
     async def wait(self) -> None:
         if self._lock.due and not self.reports:

@@ -50,6 +50,9 @@ class Learner:
         InvalidInput: an unknown name, or an optimizer that another model uses.
     """
 
+    any_thread = True
+    """It knows nothing of threads: a run may go on in another one."""
+
     def __init__(
         self,
         network: Network,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import anyio
@@ -13,6 +14,7 @@ import pytest
 
 import asyncfit as af
 from asyncfit import callbacks
+from asyncfit.executors import thread
 from asyncfit.feeding import AT_ONCE
 from asyncfit.testing import LoopbackExecutor
 
@@ -99,8 +101,7 @@ async def test_memory_streams_with_backpressure() -> None:
     with nothing_left():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(feed)
-            pairs = ((x[:, :2], y) async for x, y in receive)
-            async with af.Trainer(Linear(gate)).fit(pairs, steps_per_epoch=5, epochs=9) as run:
+            async with af.Trainer(Linear(gate)).fit(_pairs(aiter(receive)), steps_per_epoch=5, epochs=9) as run:
                 assert await anyio.to_thread.run_sync(gate.reached.wait, 20)
                 await until(lambda: sent == 4)  # two done, one in hand, one ahead
                 for _ in range(50):
@@ -184,6 +185,48 @@ async def test_waiting_wakes_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
         source.go_on.set()
 
 
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("ends", ["go on", "stop", "cancel"])
+async def test_a_long_wait_holds_no_thread(own: bool, ends: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thread, "LEAVE", 0.01)
+    source, held = Source(waits_at=7), Source(waits_at=3)
+
+    def computing() -> list[threading.Thread]:
+        return [one for one in threading.enumerate() if one.name == "asyncfit compute"]
+
+    threads = set[int]()
+    model: Any = af.Trainer(Linear(lambda model: threads.add(threading.get_ident()))) if own else made()
+    pairs = _pairs(source()) if own else source()
+    how: dict[str, Any] = {} if own else {"validation_data": held(), "validation_steps": 5}
+    with nothing_left(), anyio.fail_after(20):
+        try:
+            async with model.fit(pairs, steps_per_epoch=5, epochs=2, **how) as run:
+                if not own:  # it waits amid a validation as well
+                    await held.waiting.wait()
+                    await until(lambda: not computing())
+                    held.go_on.set()
+                await source.waiting.wait()
+                await until(lambda: run.progress.step == 7)
+                if own:
+                    await anyio.sleep(0.05)
+                    assert len(computing()) == 1
+                else:
+                    await until(lambda: not computing())
+                    assert (await run.snapshot()).step == 7  # what is asked for is done in another one
+                    await until(lambda: not computing())
+                if ends == "go on":
+                    source.go_on.set()
+                else:
+                    getattr(run, ends)("enough")
+        except af.RunCancelled:
+            assert ends == "cancel"
+    assert run.progress.step == (10 if ends == "go on" else 7)
+    assert len(threads) == own
+    if not own and ends == "go on":
+        expected = await by_rows(epochs=2, validation_data=(X, Y), validation_batch_size=16)
+        assert run.history.history == expected
+
+
 @pytest.mark.parametrize("executor", ["thread", "process"])
 async def test_what_the_source_raises_leaves_fit_as_itself(executor: str) -> None:
     broken = LookupError("no more")
@@ -202,6 +245,12 @@ async def test_what_the_source_raises_leaves_fit_as_itself(executor: str) -> Non
     assert (ends[0].outcome, ends[0].step) == ("failed", 2)
     with nothing_left(), pytest.raises(af.InvalidInput, match="batch 0 of x has no y"):
         await made().fit(_one(X), steps_per_epoch=5, executor=executor)
+
+
+async def _pairs(batches: Any) -> AsyncIterator[Any]:
+    async with aclosing(batches):
+        async for x, y in batches:
+            yield x[:, :2], y
 
 
 async def _one(item: Any) -> AsyncIterator[Any]:
