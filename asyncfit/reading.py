@@ -6,9 +6,10 @@ compiled anew or gets more layers. It never touches the live arrays but to have 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from . import modelfile
 from .data import AnyPass, Feed, FeedPass, FitData, check_labels_of, given_evaluate, given_predict
+from .data.arrays import Batch
 from .data.intake import Rows
 from .errors import InvalidInput
 from .formats.paths import check_path
@@ -23,6 +25,8 @@ from .front import reading, resolved, run_batches
 from .jobs import Job, in_thread
 from .nn import Learner, Network, Outputs, quiet
 from .nn.arrays import Array
+from .nn.profile import Profile
+from .nn.stopwatch import Stopwatch
 from .protocol import Change, State
 from .stepping import Steps, alone
 
@@ -101,6 +105,30 @@ class Reader:
         yield None
         return (yield from run_batches(learner, plan.batches(data)))
 
+    def profiling(
+        self, state: State, plan: AnyPass, batches: int, tick: Callable[[], None] = lambda: None
+    ) -> Steps[Profile]:
+        """The steps of a profile; it trains a copy on the data, round and round."""
+        if self.learner is None:
+            raise InvalidInput("profile: the model is not compiled; model.compile(optimizer=…, loss=…) first")
+        learner = self.learner.copied(self.network.twin(state["params"].copy(), np.array(state.get("fixed", ()))))
+        watch = Stopwatch(learner, batches)
+        if isinstance(plan, FeedPass):
+            self.network.require_built("profile")
+            plan.intake.classes = classes(learner) if learner.wants_limits else None
+            yield None
+            yield from _clocked(watch, plan.opened(tick))
+        else:
+            data = plan.read(tick)
+            assert data.y is not None
+            check_arrays(learner, data.x, data.y)
+            if learner.wants_limits:
+                check_labels_of("y", data, classes(learner), tick=tick)
+            yield None
+            while not watch.done:
+                yield from _clocked(watch, plan.batches(data))
+        return watch.profile()
+
     def save(self, state: State, path: Path) -> None:
         modelfile.write(modelfile.saved(self.network, self.learner, self._training, state), path)
 
@@ -166,6 +194,20 @@ def as_figures(means: dict[str, float], return_dict: bool) -> Figures:
     if return_dict:
         return means
     return list(means.values()) if len(means) > 1 else means["loss"]
+
+
+def _clocked(watch: Stopwatch, batches: Iterator[Batch | None]) -> Steps[None]:
+    with contextlib.closing(batches) if isinstance(batches, Generator) else contextlib.nullcontext():
+        for batch in batches:
+            if batch is None:
+                yield None
+                continue
+            x, y, weights, _ = batch
+            assert y is not None
+            watch.take(x, y, weights)
+            yield batch[3], None
+            if watch.done:
+                return
 
 
 # --- checks ----------------------------------------------------------------------------------------------------------

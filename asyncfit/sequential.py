@@ -35,14 +35,16 @@ from .nn.arrays import Array
 from .nn.layers import InputLayer, Layer
 from .nn.losses import LossLike
 from .nn.metrics import MetricLike
+from .nn.naming import whole
 from .nn.optimizers import Optimizer, OptimizerLike
+from .nn.profile import Profile
 from .nn.streams import checked_seed
 from .passes import EVALUATE, PREDICT, Kind, check_listeners, perform
 from .pool import copy_state
 from .protocol import State, Trainable
 from .reading import Figures, Reader, as_figures, check_rows, check_values
 from .run import Run
-from .stepping import Stepping, Steps
+from .stepping import Stepping, Steps, alone
 from .subscriptions import Subscription
 
 __all__ = ["Sequential", "load_model"]
@@ -485,6 +487,43 @@ class Sequential(Front):
         self._check_now(None, given.rows)
         self._check_built(given)
         return Job("model.predict(…)", lambda: self._pass(PREDICT, Reader.predicting, given, known, bus))
+
+    @keywords_checked
+    def profile(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        batch_size: int | None = 32,
+        sample_weight: Any = None,
+        batches: int = 50,
+    ) -> Job[Profile]:
+        """Where a training batch's time goes: layer by layer, loss, metrics, optimizer, in µs. `print` it.
+
+        A copy of the model is trained on the data, round and round, in a worker thread; the model itself, its
+        optimizer and its random numbers stay as they are. While a run trains the model, both share the processor.
+
+        Args:
+            x: rows, with their targets in `y`; or what yields batches, async or not, as for `fit`.
+            batches: so many are measured; as many again are trained without a clock inside, for the whole.
+
+        Raises:
+            InvalidInput: the model is not compiled, or the data do not fit it.
+        """
+        learner = self._compiled("profile")
+        count = whole("profile(batches=…)", batches, least=1)
+        given = given_evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight)
+        self._check_now(learner, given.rows)
+        self._check_built(given)
+
+        async def profile() -> Profile:
+            plan = await resolved(given)
+            shape_of = None if isinstance(plan, FeedPass) else lambda: plan.read().x
+            reader, state = await self._on_state(lambda *found: found, shape_of=shape_of)
+            async with reading(plan) as fetch:
+                return await alone(functools.partial(reader.profiling, state, plan, count), quiet, fetch)
+
+        return Job("model.profile(…)", profile)
 
     async def _pass(
         self,

@@ -9,6 +9,7 @@ For each size of batch a run is planned once, arrays bound; from then on a batch
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -98,6 +99,12 @@ class Learner:
         self._begin()
         if state["_started"]:
             self._start(anew=False)
+
+    def copied(self, network: Network) -> Learner:
+        """A learner of the same settings that begins anew, for another network; this one may be training meanwhile."""
+        mine = self.optimizer
+        optimizer = copy.deepcopy(mine, {id(mine.owner): None, id(mine.slots): {}, id(mine.busy): None})
+        return Learner(network, loss=self.loss, optimizer=optimizer, metrics=self.metrics)
 
     # Preparation and checks
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,6 +43,15 @@ WIDE = 64
 WeightsOf = Callable[[Layer], dict[str, Array]]
 
 
+class Section(NamedTuple):
+    """The calls of a layer, or of several that are planned as one, by their numbers; without those of the head."""
+
+    first: int
+    last: int
+    forward: list[Call]
+    backward: list[Call]
+
+
 class Plan:
     """The calls for `rows` samples.
 
@@ -55,6 +65,7 @@ class Plan:
         z, y, dy: the output before and after the last activation, and its gradient (None without training).
         activation: that last activation.
         key: by which the workspace knows it.
+        sections: `forward` and `backward`, layer by layer.
         whole_head: whether a loss must leave the last activation as it is, because its output is penalized.
     """
 
@@ -171,6 +182,10 @@ class Plan:
                 parts.append(([*place.forward, *before], [*after, *place.backward]))
             y, dy = x, dx
         self.x = y if given is None or not np.shares_memory(y, given) else given
+        self.sections = [
+            Section(first, last, forward, backward)
+            for (first, last), (forward, backward) in zip(spans, reversed(parts), strict=True)
+        ]
         for _, backward in parts:
             self.backward += backward
         for forward, _ in reversed(parts):
