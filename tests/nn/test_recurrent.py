@@ -50,6 +50,7 @@ def test_gradients(kind: str, name: str, sequences: bool) -> None:
 
 def test_gradients_of_many_steps_are_summed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(over_time, "TOGETHER", 150)
+    monkeypatch.setattr(over_time, "AT_ONCE", 6 * 12 * 3)
     for kind in KINDS.values():
         layers = [Input((7, 3)), Dense(4), kind(3), Dense(2)]
         check_gradient(learner64(layers, "mse"), RNG.standard_normal((6, 7, 3)), RNG.standard_normal((6, 2)))

@@ -113,11 +113,9 @@ class ResetAfter(Steps):
 
     def learn(self) -> list[Call]:
         units, features, two, grads = self.units, self.features, self.two, self.grads
-        of_x, calls = self.product(self.dz[:, : 3 * units], self.x)
-        of_h, more = self.product(self.dz[:, units:], self.h[: self.steps])
+        (of_x, of_h), calls = self.products((slice(3 * units), self.x), (slice(units, None), self.h))
         kernel, recurrent = grads["kernel"], grads["recurrent_kernel"]
         calls += [
-            *more,
             partial(np.copyto, kernel[:, :two], of_x[units:, :features].T),
             partial(np.copyto, kernel[:, two:], of_x[:units, :features].T),
             partial(np.copyto, recurrent, of_h[:, :units].T),
@@ -189,12 +187,9 @@ class ResetBefore(Steps):
 
     def learn(self) -> list[Call]:
         features, two, grads = self.features, self.two, self.grads
-        of_x, calls = self.product(self.dz, self.x)
-        of_h, more = self.product(self.dz[:, :two], self.h[: self.steps])
-        of_used, rest = self.product(self.dz[:, two:], self.used)
+        pairs = (slice(None), self.x), (slice(two), self.h), (slice(two, None), self.used)
+        (of_x, of_h, of_used), calls = self.products(*pairs)
         calls += [
-            *more,
-            *rest,
             partial(np.copyto, grads["kernel"], of_x[:, :features].T),
             partial(np.copyto, grads["recurrent_kernel"][:, :two], of_h.T),
             partial(np.copyto, grads["recurrent_kernel"][:, two:], of_used.T),

@@ -25,6 +25,8 @@ __all__ = ["OverTime", "Run"]
 
 Run = tuple[int, int, int, float]
 """Gates from, to (as Keras orders them), where they go, and by what they are multiplied on the way."""
+AT_ONCE = 1 << 20
+"""Numbers that are laid side by side for one product."""
 TOGETHER = 1 << 16
 """Numbers that are worked on at a time where several steps can be: they stay in the cache."""
 
@@ -36,8 +38,8 @@ class OverTime:
         steps, rows, units: sizes; `features` of the input, `ones` behind it (1 with a bias), `more` ones behind the
             state (1 if that has a bias of its own).
         weights: by their plain names.
-        xh: `(steps + 1, features + ones + units + more, rows)`: what each step is computed from.
-        x, h: the parts of it that the kernel and the recurrent kernel are multiplied with.
+        x: `(steps, rows, features + ones)`, what the kernel is multiplied with.
+        h: `(steps + 1, units + more, rows)`, what the recurrent kernel is multiplied with at each step.
         state: `(steps + 1, units, rows)`: the state before each step and behind the last; h unless that is dropped out.
         z: `(steps, gates·units, rows)`: the gates, before and (where it can be the same array as `y`) behind their
             activations.
@@ -57,18 +59,17 @@ class OverTime:
         ones, more = int(bias is not None), int(bias is not None and bias.ndim == 2)
         self.dropping = at.training and layer.dropout > 0
         self.dropping_states = at.training and layer.recurrent_dropout > 0
-        self.xh = at.take((self.steps + 1, features + ones + units + more, self.rows))
-        self.features, self.x = features, self.xh[: self.steps, : features + ones]
-        self.h = self.xh[:, features + ones :]
+        self.features, self.x = features, at.take((self.steps, self.rows, features + ones))
+        self.h = at.take((self.steps + 1, units + more, self.rows))
         self.state = at.take((self.steps + 1, units, self.rows)) if self.dropping_states else self.h[:, :units]
         self.z = at.take((self.steps, width, self.rows))
         self.part = at.take((width, self.rows))
         self.wx, self.wh = at.take((width, features + ones)), at.take((width, units + more))
         self.kept, self.scratch = [self.state], Workspace(at.x.dtype)
         if bias is not None:
-            at.enter.append(partial(self.xh[:, features].fill, 1))
+            at.enter.append(partial(self.x[..., features].fill, 1))
         if more:
-            at.enter.append(partial(self.xh[:, -1].fill, 1))
+            at.enter.append(partial(self.h[:, units].fill, 1))
         at.enter.append(partial(self.h[0, :units].fill, 0))
         at.enter.append(partial(self.state[0].fill, 0))
         self.learns = at.dy is not None
@@ -101,12 +102,11 @@ class OverTime:
 
     def learn(self) -> list[Call]:
         """Calls that write the gradients of the weights from `dz`; this is for gates in Keras's order in it."""
-        total, calls = self.product(self.dz, self.xh[: self.steps])
-        features, units = self.features, self.units
-        calls.append(partial(np.copyto, self.grads["kernel"], total[:, :features].T))
-        calls.append(partial(np.copyto, self.grads["recurrent_kernel"], total[:, -units:].T))
+        (of_x, of_h), calls = self.products((slice(None), self.x), (slice(None), self.h))
+        calls.append(partial(np.copyto, self.grads["kernel"], of_x[:, : self.features].T))
+        calls.append(partial(np.copyto, self.grads["recurrent_kernel"], of_h.T))
         if "bias" in self.grads:
-            calls.append(partial(np.copyto, self.grads["bias"], total[:, features]))
+            calls.append(partial(np.copyto, self.grads["bias"], of_x[:, self.features]))
         return calls
 
     def input_gradient(self) -> tuple[Array, Array, list[Call]]:
@@ -148,22 +148,28 @@ class OverTime:
         calls: list[Call] = [partial(np.dot, weight, dz, out)]
         return [*calls, partial(np.multiply, out, self.drop_h, out)] if self.dropping_states else calls
 
-    def product(self, dz: Array, x: Array) -> tuple[Array, list[Call]]:
-        """`Σ dz · xᵀ` over all steps, `(gates, features)`, and the calls that write it."""
-        steps, height, width = len(dz), dz.shape[1], x.shape[1]
-        total, xt = self.at.take((height, width)), x.transpose(0, 2, 1)
-        each = max(1, min(steps, 2 * TOGETHER // (height * width)))
-        several, sums = self.at.take((each, height, width)), self.at.take((height, width))
+    def products(self, *pairs: tuple[slice, Array]) -> tuple[list[Array], list[Call]]:
+        """Sums over all steps: of parts of `dz`'s width, times `x` or an array like `h`; and the calls that write them.
+
+        The gradients of many steps are laid side by side first, so that there is one product for all of them.
+        """
+        width, rows = self.dz.shape[1], self.rows
+        each = max(1, min(self.steps, AT_ONCE // (width * rows)))
+        room = self.at.take((width * each * rows,))
+        operands = [a if a is self.x else self.at.take((a.shape[1] * each * rows,)) for _, a in pairs]
+        sizes = [(len(range(width)[part]), a.shape[2 if a is self.x else 1]) for part, a in pairs]
+        totals, sums = [self.at.take(size) for size in sizes], [self.at.take(size) for size in sizes]
         calls: list[Call] = []
-        for begin in range(0, steps, each):
-            end = min(steps, begin + each)
-            room = several[: end - begin]
-            into = sums if begin else total
-            calls.append(partial(np.matmul, dz[begin:end], xt[begin:end], room))
-            calls.append(partial(np.add.reduce, room, 0, None, into))
-            if begin:
-                calls.append(partial(np.add, total, sums, total))
-        return total, calls
+        for begin in range(0, self.steps, each):
+            end = min(self.steps, begin + each)
+            dz = beside(self.dz[begin:end], room, calls)
+            for (part, array), mine, total, more in zip(pairs, operands, totals, sums, strict=True):
+                steps = array[begin:end]
+                right = steps.reshape(-1, steps.shape[2]) if array is self.x else beside(steps, mine, calls).T
+                calls.append(partial(np.dot, dz[part], right, more if begin else total))
+                if begin:
+                    calls.append(partial(np.add, total, more, total))
+        return totals, calls
 
     # The whole
 
@@ -171,7 +177,7 @@ class OverTime:
         at = self.at
         forth = [self.forth(t) for t in range(self.steps)]
         at.forward += [*self._prepare(), *self._load()]
-        at.forward.append(partial(np.matmul, self.wx, self.x, self.z))
+        at.forward.append(partial(np.matmul, self.wx, self.x.transpose(0, 2, 1), self.z))
         drop: list[list[Call]] = [[] for _ in range(self.steps)]
         if self.dropping_states:
             for t in range(self.steps):
@@ -200,11 +206,11 @@ class OverTime:
             at.backward += self.learn()
         if at.dx is not None:
             kernel, dz, before = self.input_gradient()
-            dx = self.take_steps(self.features)
-            at.backward += [*before, partial(np.matmul, kernel, dz, dx)]
+            dx = at.take((self.steps, self.rows, self.features))
+            at.backward += [*before, partial(np.matmul, dz.transpose(0, 2, 1), kernel.T, dx)]
             if self.dropping:
                 at.backward.append(partial(np.multiply, dx, self.drop_x, dx))
-            at.backward.append(partial(np.copyto, self._in_time(at.dx).transpose(1, 2, 0), dx))
+            at.backward.append(partial(np.copyto, self._in_time(at.dx).transpose(1, 0, 2), dx))
 
     def _in_time(self, array: Array) -> Array:
         """An array with the steps on its second axis, in the order in which the layer goes over them."""
@@ -221,14 +227,14 @@ class OverTime:
         return calls
 
     def _load(self) -> list[Call]:
-        """The input, turned; the masks of dropout are the same at all steps of a sample."""
+        """The input, step by step; the masks of dropout are the same at all steps of a sample."""
         at, layer = self.at, self.layer
-        x, steps = self.x[:, : self.features], self.steps
-        calls: list[Call] = [partial(np.copyto, x, self._in_time(at.x).transpose(1, 2, 0))]
+        x = self.x[..., : self.features]
+        calls: list[Call] = [partial(np.copyto, x, self._in_time(at.x).transpose(1, 0, 2))]
         if self.dropping:
-            self.drop_x = self.take(self.features)
-            calls += [self._draw(RECURRENT_INPUTS, layer.dropout, self.drop_x)]
-            calls += [partial(np.multiply, x[t], self.drop_x, x[t]) for t in range(steps)]
+            self.drop_x = at.take((self.rows, self.features))
+            calls.append(self._draw(RECURRENT_INPUTS, layer.dropout, self.drop_x))
+            calls.append(partial(np.multiply, x, self.drop_x, x))
         if self.dropping_states:
             self.drop_h = self.take(self.units)
             calls += [self._draw(RECURRENT_STATES, layer.recurrent_dropout, self.drop_h)]
@@ -330,6 +336,14 @@ class OverTime:
                         np.add(flow, kept, flow)
 
         return run
+
+
+def beside(array: Array, room: Array, calls: list[Call]) -> Array:
+    """`(steps, width, rows)` as `(width, steps · rows)` in `room`, once what is added to `calls` has run."""
+    steps, width, rows = array.shape
+    found = room[: array.size].reshape(width, steps, rows)
+    calls.append(partial(np.copyto, found, array.transpose(1, 0, 2)))
+    return found.reshape(width, steps * rows)
 
 
 def scaled(source: Array, units: int, runs: Sequence[Run], target: Array) -> list[Call]:
