@@ -7,6 +7,7 @@ from .nn.layers import GRU as GRU
 from .nn.layers import LSTM as LSTM
 from .nn.layers import Activation as Activation
 from .nn.layers import ActivityRegularization as ActivityRegularization
+from .nn.layers import AlphaDropout as AlphaDropout
 from .nn.layers import AveragePooling1D as AveragePooling1D
 from .nn.layers import AveragePooling2D as AveragePooling2D
 from .nn.layers import BatchNormalization as BatchNormalization
@@ -23,6 +24,8 @@ from .nn.layers import DepthwiseConv2D as DepthwiseConv2D
 from .nn.layers import Dropout as Dropout
 from .nn.layers import Embedding as Embedding
 from .nn.layers import Flatten as Flatten
+from .nn.layers import GaussianDropout as GaussianDropout
+from .nn.layers import GaussianNoise as GaussianNoise
 from .nn.layers import GlobalAveragePooling1D as GlobalAveragePooling1D
 from .nn.layers import GlobalAveragePooling2D as GlobalAveragePooling2D
 from .nn.layers import GlobalMaxPooling1D as GlobalMaxPooling1D
@@ -46,6 +49,8 @@ from .nn.layers import SeparableConv1D as SeparableConv1D
 from .nn.layers import SeparableConv2D as SeparableConv2D
 from .nn.layers import SimpleRNN as SimpleRNN
 from .nn.layers import Softmax as Softmax
+from .nn.layers import SpatialDropout1D as SpatialDropout1D
+from .nn.layers import SpatialDropout2D as SpatialDropout2D
 from .nn.layers import TimeDistributed as TimeDistributed
 from .nn.layers import UnitNormalization as UnitNormalization
 from .nn.layers import UpSampling1D as UpSampling1D
@@ -60,6 +65,7 @@ __all__ = [
     "LSTM",
     "Activation",
     "ActivityRegularization",
+    "AlphaDropout",
     "AveragePooling1D",
     "AveragePooling2D",
     "BatchNormalization",
@@ -76,6 +82,8 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "GaussianDropout",
+    "GaussianNoise",
     "GlobalAveragePooling1D",
     "GlobalAveragePooling2D",
     "GlobalMaxPooling1D",
@@ -99,6 +107,8 @@ __all__ = [
     "SeparableConv2D",
     "SimpleRNN",
     "Softmax",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
     "TimeDistributed",
     "UnitNormalization",
     "UpSampling1D",

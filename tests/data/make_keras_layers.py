@@ -98,6 +98,14 @@ FAMILIES: dict[str, dict[str, tuple[tuple[int, ...], Stack]]] = {
         "steps": ((7, 2), lambda: [L.Conv1D(3, 2), L.BatchNormalization(momentum=0.8), tanh(), L.Conv1D(2, 2), *end()]),
         "all": ((6, 5, 2), lambda: [L.Conv2D(4, 2), L.GroupNormalization(2), tanh(), L.LayerNormalization(), *end()]),
     },
+    "noise": {
+        "vectors": (
+            (6,),
+            lambda: bordered(L.GaussianNoise(0.3), L.GaussianDropout(0.2), L.AlphaDropout(0.1), L.Dropout(0.2)),
+        ),
+        "steps": ((4, 3), lambda: bordered(L.SpatialDropout1D(0.3), L.Dropout(0.2, noise_shape=(None, 1, None)))),
+        "images": ((3, 2, 3), lambda: bordered(L.SpatialDropout2D(0.3), L.AlphaDropout(0.1, (None, 1, 1, None), 5))),
+    },
     "masked": {
         "masked": ((4, 3), lambda: [L.Masking(), L.BatchNormalization(momentum=0.8), *bordered(tanh())]),
     },

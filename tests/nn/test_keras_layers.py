@@ -82,6 +82,8 @@ def test_training_gives_what_keras_gives(case: str) -> None:
     np.testing.assert_allclose(after.predict(arrays["x"]), arrays["predictions"], rtol=1e-4, atol=2e-6)
     evaluated = epoch(after, arrays["x"], arrays["y"], train=False)
     assert evaluated == pytest.approx(told["evaluated"], rel=1e-4)
+    if learner.random:
+        return  # Keras draws other numbers
     set_flat(learner.network, arrays["before"])
     for i in range(3):
         logs = epoch(learner, arrays["x"], arrays["y"], train=True)
@@ -130,16 +132,17 @@ def test_keras_reads_what_is_written_and_trains_on_with_the_same_losses(tmp_path
     assert KERAS is not None
     for number, case in enumerate(CASES):
         learner, (_, arrays) = learner_of(case), CASES[case]
-        if learner.random or case in KERAS_FORGETS:
-            continue  # Keras draws other numbers, too
+        if case in KERAS_FORGETS:
+            continue
         path = tmp_path / f"{number}.h5"
         training = modelfile.training_config(learner)
         modelfile.write(modelfile.saved(learner.network, learner, training, learner.state()), path)
         expected = {
             "x": arrays["x"].tolist(), "y": arrays["y"].tolist(), "predictions": learner.predict(arrays["x"]).tolist(),
             "batch_size": 8, "iteration": learner.optimizer.iterations,
-            "losses": [epoch(learner, arrays["x"], arrays["y"], train=True)["loss"] for _ in range(2)],
         }  # fmt: skip
+        if not learner.random:
+            expected["losses"] = [epoch(learner, arrays["x"], arrays["y"], train=True)["loss"] for _ in range(2)]
         Path(f"{path}.json").write_text(json.dumps(expected))
     done = subprocess.run(
         [KERAS, str(DATA / "check_keras_reads_all.py"), str(tmp_path)],

@@ -24,6 +24,8 @@ from .depthwise_conv import DepthwiseConv2D as DepthwiseConv2D
 from .depthwise_conv import SeparableConv1D as SeparableConv1D
 from .depthwise_conv import SeparableConv2D as SeparableConv2D
 from .dropout import Dropout as Dropout
+from .dropout import SpatialDropout1D as SpatialDropout1D
+from .dropout import SpatialDropout2D as SpatialDropout2D
 from .embedding import Embedding as Embedding
 from .flatten import Flatten as Flatten
 from .global_pooling import GlobalAveragePooling1D as GlobalAveragePooling1D
@@ -40,6 +42,9 @@ from .lstm import LSTM as LSTM
 from .masking import Masking as Masking
 from .max_pooling import MaxPooling1D as MaxPooling1D
 from .max_pooling import MaxPooling2D as MaxPooling2D
+from .noise import AlphaDropout as AlphaDropout
+from .noise import GaussianDropout as GaussianDropout
+from .noise import GaussianNoise as GaussianNoise
 from .prelu import PReLU as PReLU
 from .rectifiers import ELU as ELU
 from .rectifiers import LeakyReLU as LeakyReLU
@@ -61,6 +66,7 @@ __all__ = [
     "LSTM",
     "Activation",
     "ActivityRegularization",
+    "AlphaDropout",
     "AveragePooling1D",
     "AveragePooling2D",
     "BatchNormalization",
@@ -77,6 +83,8 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "GaussianDropout",
+    "GaussianNoise",
     "GlobalAveragePooling1D",
     "GlobalAveragePooling2D",
     "GlobalMaxPooling1D",
@@ -100,6 +108,8 @@ __all__ = [
     "SeparableConv2D",
     "SimpleRNN",
     "Softmax",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
     "TimeDistributed",
     "UnitNormalization",
     "UpSampling1D",
@@ -112,11 +122,9 @@ __all__ = [
 KINDS: dict[str, type[Layer]] = {
     cls.__name__: cls
     for cls in (
-        ELU,
-        GRU,
-        LSTM,
         Activation,
         ActivityRegularization,
+        AlphaDropout,
         AveragePooling1D,
         AveragePooling2D,
         BatchNormalization,
@@ -131,14 +139,19 @@ KINDS: dict[str, type[Layer]] = {
         DepthwiseConv1D,
         DepthwiseConv2D,
         Dropout,
+        ELU,
         Embedding,
         Flatten,
+        GRU,
+        GaussianDropout,
+        GaussianNoise,
         GlobalAveragePooling1D,
         GlobalAveragePooling2D,
         GlobalMaxPooling1D,
         GlobalMaxPooling2D,
         GroupNormalization,
         InputLayer,
+        LSTM,
         LayerNormalization,
         LeakyReLU,
         Masking,
@@ -154,6 +167,8 @@ KINDS: dict[str, type[Layer]] = {
         SeparableConv2D,
         SimpleRNN,
         Softmax,
+        SpatialDropout1D,
+        SpatialDropout2D,
         TimeDistributed,
         UnitNormalization,
         UpSampling1D,
