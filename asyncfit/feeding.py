@@ -17,7 +17,7 @@ import anyio.abc
 import anyio.to_thread
 import numpy as np
 
-from .data import Batch, Feed
+from .data import Feed
 from .data.feed import ReadingFailed
 from .data.takers import END, taker
 from .protocol import Fed
@@ -31,6 +31,11 @@ AT_ONCE = 64 * 1024
 
 PATIENCE = 5.0
 """After so many seconds it is logged what the end of a run waits for."""
+
+Hand = Callable[[Any], None]
+"""Takes a `Fed`, or what `Pack` has made of one."""
+
+Pack = Callable[[Fed], Any]
 
 _logger = logging.getLogger("asyncfit")
 
@@ -73,10 +78,10 @@ class Feeding:
             if which == 0 and feed.once:
                 self._trained = reader
 
-    def serve(self, tasks: anyio.abc.TaskGroup, hand: Callable[[Fed], None]) -> None:
-        """From now on batches can be handed over."""
+    def serve(self, tasks: anyio.abc.TaskGroup, hand: Hand, pack: Pack | None = None) -> None:
+        """From now on batches can be handed over; large ones packed for that, off the loop."""
         for reader in self._readers:
-            reader.serve(tasks, hand)
+            reader.serve(tasks, hand, pack)
 
     @property
     def over(self) -> bool:
@@ -123,7 +128,7 @@ class _Reader(Protocol):
     over: Signal
 
     def want(self, turn: int, epoch: int, batch: int) -> None: ...
-    def serve(self, tasks: anyio.abc.TaskGroup, hand: Callable[[Fed], None]) -> None: ...
+    def serve(self, tasks: anyio.abc.TaskGroup, hand: Hand, pack: Pack | None) -> None: ...
     def close(self) -> None: ...
     def join(self) -> None: ...
 
@@ -185,7 +190,8 @@ class _Thread:
         self._wishes = _Wishes(feed)
         self._changed = threading.Condition()
         self._closing = False
-        self._hand: Callable[[Fed], None] | None = None
+        self._hand: Hand | None = None
+        self._pack: Pack | None = None
         self._thread: threading.Thread | None = None
 
     def want(self, turn: int, epoch: int, batch: int) -> None:
@@ -196,9 +202,9 @@ class _Thread:
                 self._thread.start()
             self._changed.notify()
 
-    def serve(self, tasks: anyio.abc.TaskGroup, hand: Callable[[Fed], None]) -> None:
+    def serve(self, tasks: anyio.abc.TaskGroup, hand: Hand, pack: Pack | None) -> None:
         with self._changed:
-            self._hand = hand
+            self._hand, self._pack = hand, pack
             self._changed.notify()
 
     def close(self) -> None:
@@ -254,7 +260,8 @@ class _Thread:
         if self._on_loop is None:
             hand(fed)
         else:
-            self._on_loop(lambda: hand(fed))
+            packed = fed if self._pack is None else self._pack(fed)
+            self._on_loop(lambda: hand(packed))
 
 
 class _Task:
@@ -281,6 +288,7 @@ class _Task:
         self._room = anyio.Event()
         self._waits = self._closing = self._served = self._reading = False
         self._turn = 0
+        self._pack: Pack | None = None
         self._place: tuple[int, int] | None = None
         self._scope = anyio.CancelScope()
 
@@ -294,8 +302,8 @@ class _Task:
     def _wake(self) -> None:
         self._room.set()
 
-    def serve(self, tasks: anyio.abc.TaskGroup, hand: Callable[[Fed], None]) -> None:
-        self._served = True
+    def serve(self, tasks: anyio.abc.TaskGroup, hand: Hand, pack: Pack | None) -> None:
+        self._served, self._pack = True, pack
         tasks.start_soon(self._run, hand, name=f"asyncfit: {self.feed.name}")
 
     def close(self) -> None:
@@ -310,7 +318,7 @@ class _Task:
     def join(self) -> None:
         pass
 
-    async def _run(self, hand: Callable[[Fed], None]) -> None:
+    async def _run(self, hand: Hand) -> None:
         iterator: Any = None
         try:
             with self._scope:
@@ -373,7 +381,7 @@ class _Task:
                 await anext(iterator)
         self._reading = False
 
-    async def _hand_over(self, iterator: Any, hand: Callable[[Fed], None]) -> None:
+    async def _hand_over(self, iterator: Any, hand: Hand) -> None:
         self._reading = True
         item = await anext(iterator, END)
         self._reading = False
@@ -383,13 +391,18 @@ class _Task:
             hand(Fed(self.which, self._turn))
         else:
             self.taken += 1
-            hand(Fed(self.which, self._turn, await self._batch(item)))
+            hand(await self._batch(item))
 
-    async def _batch(self, item: Any) -> Batch:
-        number = self.taken - 1
+    async def _batch(self, item: Any) -> Any:
         if _size(item) <= AT_ONCE:
-            return self.feed.intake(item, number)
-        return await anyio.to_thread.run_sync(self.feed.intake, item, number)
+            return self._fed(item)
+        return await anyio.to_thread.run_sync(self._packed, item)
+
+    def _fed(self, item: Any) -> Fed:
+        return Fed(self.which, self._turn, self.feed.intake(item, self.taken - 1))
+
+    def _packed(self, item: Any) -> Any:
+        return self._fed(item) if self._pack is None else self._pack(self._fed(item))
 
 
 def _broken(reader: _Reader, turn: int, error: BaseException, *, remote: bool) -> Fed:

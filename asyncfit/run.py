@@ -769,7 +769,7 @@ class Run:
             )
         self._worker = worker = place.start(work)
         if self._feeding is not None:
-            self._feeding.serve(tasks, worker.send)
+            self._feeding.serve(tasks, worker.send, getattr(worker, "pack", None))
         self._wake = worker.wake
         self._began = time.monotonic()
         return worker

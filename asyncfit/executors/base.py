@@ -23,7 +23,8 @@ __all__ = ["AtOnce", "Executor", "Place", "Wakeup", "Worker", "in_context"]
 
 class Worker(Protocol):
     """One run's compute, wherever it runs. Used from the run's own loop, but for `wake`; unless the executor is
-    `remote`, `send` is also called from a thread, with batches that are read there."""
+    `remote`, `send` is also called from a thread, with batches that are read there. If it is, a worker may have a
+    `pack`, which is called there instead, and makes of a command what `send` will be given."""
 
     reports: deque[Report]
     """What came up and was not taken yet."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..pool import PLAIN, SMALL, Array, Block, SharedState, adopted, aligned, memfd
 
-__all__ = ["NotPortable", "check_portable", "dumps", "loads"]
+__all__ = ["NotPortable", "Packed", "check_portable", "dumps", "loads"]
 
 _PAGE = mmap.ALLOCATIONGRANULARITY
 
@@ -140,6 +140,22 @@ def dumps(obj: Any, handing_over: Callable[[Block], object] = lambda block: None
             os.close(block)
         raise
     return into.getvalue(), blocks
+
+
+class Packed:
+    """An object as bytes and descriptors, made in one thread for another to send; closed if nobody does."""
+
+    def __init__(self, obj: Any) -> None:
+        self._data, self._blocks = dumps(obj)
+
+    def take(self) -> tuple[bytes, list[int]]:
+        """What `dumps` gave, once."""
+        blocks, self._blocks = self._blocks, []
+        return self._data, blocks
+
+    def __del__(self) -> None:
+        for block in getattr(self, "_blocks", ()):
+            os.close(block)
 
 
 class _Unpickler(pickle.Unpickler):

@@ -30,7 +30,7 @@ from .base import Wakeup, in_context
 from .channel import Frame, Kind, Outbox, Reader, batches_from, plain_from
 from .child import EXIT, Child
 from .journal import Journal
-from .memory import dumps, loads
+from .memory import Packed, dumps, loads
 from .parcel import parcel
 
 __all__ = ["Host", "ProcessWorker"]
@@ -64,7 +64,7 @@ class ProcessWorker:
         self._selector: selectors.DefaultSelector | None = None
         self._process: Child | None = None
         self._out, self._in = Outbox(), Reader()
-        self._early: list[Command] = []  # until the process is there
+        self._early: list[Command | Packed] = []  # until the process is there
         self._left = executor.restarts
         inline = work.inline
         names = (lambda: None) if inline is None else inline.names
@@ -101,10 +101,14 @@ class ProcessWorker:
 
     # --- what the run calls --------------------------------------------------------------------------------------
 
-    def send(self, command: Command) -> None:
+    pack = Packed
+    """For `send`, of commands that bring much; from any thread."""
+
+    def send(self, command: Command | Packed) -> None:
         if self._ended:
             return
-        self._journal.command(command)
+        if not isinstance(command, Packed):
+            self._journal.command(command)
         if isinstance(command, End):
             self._end_sent = True
         if self._gone:
@@ -261,8 +265,8 @@ class ProcessWorker:
             if not isinstance(error, Exception):
                 raise
 
-    def _put_command(self, command: Command) -> None:
-        data, blocks = dumps(command)
+    def _put_command(self, command: Command | Packed) -> None:
+        data, blocks = command.take() if isinstance(command, Packed) else dumps(command)
         self._out.put(Kind.COMMAND, data, blocks)
 
     def _flush(self) -> None:

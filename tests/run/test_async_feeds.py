@@ -14,8 +14,9 @@ import pytest
 
 import asyncfit as af
 from asyncfit import callbacks
-from asyncfit.executors import thread
+from asyncfit.executors import memory, remote, thread
 from asyncfit.feeding import AT_ONCE
+from asyncfit.protocol import Fed
 from asyncfit.testing import LoopbackExecutor
 
 from .helpers import Gate, Linear, nothing_left, until, whole
@@ -378,3 +379,36 @@ async def test_it_goes_on_where_the_data_goes_on(tmp_path: Any) -> None:
     rest.taken = 8
     again = await made().fit(rest(), callbacks=[callbacks.BackupAndRestore(tmp_path)], resume_data="continue", **how)
     assert again.history == expected.history
+
+
+@pytest.mark.in_turn
+@pytest.mark.parametrize("kind", ["async", "thread"])
+async def test_large_batches_are_packed_off_the_loop(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed: list[int] = []
+    dumps = memory.dumps
+
+    def noted(obj: Any, *more: Any) -> Any:
+        if isinstance(obj, Fed):
+            packed.append(threading.get_ident())
+        return dumps(obj, *more)
+
+    monkeypatch.setattr(memory, "dumps", noted)
+    monkeypatch.setattr(remote, "dumps", noted)
+    rows = AT_ONCE // 20 + 100
+    batch = np.ones((rows, 5), "f4"), np.ones(rows, "f4")
+
+    async def batches() -> AsyncIterator[Any]:
+        for _ in range(4):
+            yield batch
+
+    with nothing_left():
+        data = batches() if kind == "async" else iter([batch] * 4)
+        history = await made().fit(data, steps_per_epoch=2, epochs=2, executor="process")
+    assert history.history == (await made().fit(iter([batch] * 4), steps_per_epoch=2, epochs=2)).history
+    assert len(packed) == 4
+    assert threading.get_ident() not in packed
+    with nothing_left():  # what was packed and not sent is closed
+        with pytest.raises(af.RunCancelled):
+            async with made().fit(iter([batch] * 99), steps_per_epoch=50, prefetch=9, executor="process") as run:
+                await until(lambda: run.progress.step > 3)
+                run.cancel()
