@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import modelfile
-from .data import AnyPass, Feed, FeedPass, FitData, check_labels_of, given_evaluate, given_predict
+from .data import AnyPass, Feed, FeedPass, FitData, ListData, check_labels_of, given_evaluate, given_predict
 from .data.arrays import Batch
 from .data.intake import Rows
 from .errors import InvalidInput
@@ -245,7 +245,11 @@ def check_rows(network: Network, learner: Learner | None, rows: Rows | None) -> 
 
 def check_values(learner: Learner, data: FitData) -> None:
     """Refuse what is not fit to train `learner` on. It looks at every label: call it off the loop."""
-    if isinstance(data.train, Feed):
+    if isinstance(data.train, Feed | ListData):
+        if isinstance(data.train, ListData):
+            x, y, _, _ = data.train.first
+            assert y is not None
+            check_arrays(learner, x, y)
         if learner.wants_limits:
             data.check_labels(classes(learner))
         return

@@ -310,9 +310,10 @@ class Sequential(Front):
                 ahead by a thread while the run trains, and is shuffled in two steps: the order of blocks of rows that
                 lie together, and then the rows of many blocks (16 MiB) among each other. Keep the file open; for
                 `executor="process"` open it for reading. Or `x` alone is what yields batches: `x`, `(x, y)` or
-                `(x, y, sample_weight)`, each with as many rows as it likes. What can be indexed (a list of such tuples,
-                a Keras-like Sequence) or iterated and has a length (a DataLoader) is read anew in each epoch, in a
-                thread; `shuffle` changes the order of batches of what can be indexed. An iterator, a generator or an
+                `(x, y, sample_weight)`, each with as many rows as it likes. A list of such tuples is
+                checked as arrays are. What has a length and can be indexed (a Keras-like Sequence) or iterated (a
+                DataLoader) is read anew in each epoch, in a thread. `shuffle` changes the order of batches in a list
+                and of what can be indexed. An iterator, a generator or an
                 async one is read once, ahead of training by `prefetch` batches, and closed when the run ends; its end
                 stops the run ("data ended"), and with it `lookahead` is 0. What is async is read on the loop.
             epochs: None: without end. That, and data without a length, needs `steps_per_epoch`.
@@ -397,7 +398,9 @@ class Sequential(Front):
 
     def _check_built(self, given: Any) -> None:
         """What yields batches shows no shape before it is read."""
-        if getattr(given, "source", None) is not None and not self._network.built:
+        source = getattr(given, "source", None)
+        listed = source is not None and source.kind == "listed" and not isinstance(given, FeedPass)
+        if source is not None and not listed and not self._network.built:
             raise InvalidInput(
                 f"{self.name!r} does not know the shape of its input yet, and x yields batches; let the model begin "
                 "with layers.Input(shape), or give its first layer input_shape=shape"

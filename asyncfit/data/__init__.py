@@ -1,6 +1,7 @@
 """Data → batches: what users pass is checked, then read in batches that can be asked for again.
 
-`plan.py` is the door for whoever trains; `arrays.py` and `blocks.py` (HDF5 data sets, `stored.py`) are the sources,
+`plan.py` is the door for whoever trains; `arrays.py`, `blocks.py` (HDF5 data sets, `stored.py`), `lists.py`
+and `feed.py` (batches that somebody yields: `kinds.py`, `batch.py`, `takers.py`) are the sources,
 `order.py` the shuffling, `intake.py`, `options.py` and `values.py` the checks. NumPy only, synchronous.
 """
 
@@ -12,6 +13,7 @@ from .blocks import StoredData as StoredData
 from .feed import Feed as Feed
 from .feedpass import FeedPass as FeedPass
 from .later import Later as Later
+from .lists import ListData as ListData
 from .order import EpochRange as EpochRange
 from .order import epoch_range as epoch_range
 from .order import permutation as permutation
@@ -41,6 +43,7 @@ __all__ = [
     "FitData",
     "FitPlan",
     "Later",
+    "ListData",
     "PassPlan",
     "RowData",
     "Source",

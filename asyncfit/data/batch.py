@@ -55,6 +55,17 @@ class BatchIntake:
         batch = self._plain(item) if self.classes is None and self._class_weight is None else None
         return self._checked(item, number) if batch is None else batch
 
+    def rows(self, item: Any, number: int) -> tuple[Array, Array | None, Array | None]:
+        """The item as arrays: x, y and sample_weight, not weighed by class."""
+        of = f"of batch {number} of {self._name}"
+        x, y, weight = self._parts(item, of)
+        rows = Rows(
+            take_in(f"x {of}", x),
+            None if y is None else take_in(f"y {of}", y),
+            None if weight is None else take_in(f"sample_weight {of}", weight),
+        )
+        return rows.load(own_model=self._own_model).arrays()
+
     def _plain(self, item: Any) -> Batch | None:
         """The same for what most batches are, at a tenth of the cost; None for all that needs a closer look."""
         if self._own_model or item.__class__ is not tuple or not 1 < len(item) <= 3 or self._ignores_y:

@@ -1,6 +1,6 @@
 """What yields batches, and how it is read: told from arrays of rows by its protocol alone, when `fit` is called.
 
-indexed      `len()` and `[i]`: a list of batches, a Keras-like Sequence: in any order, as often as needed
+indexed      `len()` and `[i]`: a Keras-like Sequence: in any order, as often as needed
 iterated     `len()` and `iter()`: a DataLoader: iterated anew for each pass
 once         an iterator, a generator, whatever has no length: read once
 async        `async for`: read on the loop; anew for each pass if it has a length, else once
@@ -21,7 +21,7 @@ from .stored import Stored, is_dataset
 
 __all__ = ["BatchSource", "Kind", "batch_source", "is_array"]
 
-Kind = Literal["indexed", "iterated", "once", "async"]
+Kind = Literal["listed", "indexed", "iterated", "once", "async"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +46,8 @@ class BatchSource:
     @property
     def rewindable(self) -> bool:
         """Whether a batch can be had again without any other being read, so that work may be undone."""
+        if self.kind == "listed":
+            return True
         return self.kind == "indexed" and not callable(getattr(self.value, "on_epoch_end", None))
 
     def steps(self, limit: int | None, option: str) -> int:
@@ -73,7 +75,7 @@ def batch_source(name: str, value: Any) -> BatchSource | None:
     if isinstance(value, Sequence):
         if not (len(value) and _is_batch(value[0])):
             return None
-        return BatchSource(name=name, value=value, kind="indexed", length=len(value))
+        return BatchSource(name=name, value=value, kind="listed", length=len(value))
     if hasattr(value, "__anext__"):
         return BatchSource(name=name, value=value, kind="async")
     length = None if hasattr(value, "__next__") else _length(name, value)

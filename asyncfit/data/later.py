@@ -29,7 +29,7 @@ class Later(Generic[T]):
     ) -> None:
         self.resolved = make
         self.source = source
-        self.fed = source is not None or other is not None
+        self.fed = any(one is not None and one.kind != "listed" for one in (source, other))
         self.rewindable = all(one is None or one.rewindable for one in (source, other))
 
 

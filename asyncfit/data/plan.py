@@ -32,6 +32,7 @@ from .feedpass import FeedPass
 from .intake import Rows, take_in
 from .kinds import BatchSource, batch_source
 from .later import later
+from .lists import ListData
 from .stored import Stored
 from .values import check_finite, check_labels, check_some, nothing, weights_by_class
 
@@ -57,7 +58,7 @@ RowData = ArrayData | StoredData
 
 @dataclass(frozen=True, slots=True)
 class FitData:
-    """The sources that a fit reads: `RowData` or `Feed`, and for the validation perhaps None."""
+    """The sources that a fit reads: `RowData`, `ListData` or `Feed`, and for the validation perhaps None."""
 
     train: Any
     validation: Any
@@ -91,10 +92,14 @@ class FitData:
                 source.check_portable()
 
 
-def check_labels_of(name: str, source: RowData | Feed, classes: int, *, tick: Callable[[], None] = nothing) -> None:
+def check_labels_of(
+    name: str, source: RowData | ListData | Feed, classes: int, *, tick: Callable[[], None] = nothing
+) -> None:
     """The same of one source."""
-    if isinstance(source, Feed):
+    if isinstance(source, Feed | ListData):
         source.intake.classes = classes
+        if isinstance(source, ListData):
+            source.check()
         return
     if isinstance(source, StoredData):
         source.classes = classes
@@ -247,8 +252,9 @@ class FitPlan:
 
     @property
     def fed(self) -> bool:
-        """Whether there is something that yields batches."""
-        return self.source is not None or self.validation_source is not None
+        """Whether there is something that compute does not read itself."""
+        sources = self.source, self.validation_source
+        return any(source is not None and source.kind != "listed" for source in sources)
 
     @property
     def once(self) -> bool:
@@ -348,10 +354,12 @@ class FitPlan:
         )  # fmt: skip
         return FitData(train, self._validation(validation))
 
-    def _validation(self, rows: tuple[Any, Any, Any] | None) -> RowData | Feed | None:
+    def _validation(self, rows: tuple[Any, Any, Any] | None) -> RowData | ListData | Feed | None:
         source, size = self.validation_source, self.validation_batch_size
         if source is not None:
             intake = BatchIntake(source.name, own_model=self.own_model)
+            if source.kind == "listed":
+                return _checked(ListData(source, intake, steps=self.validation_steps))
             return Feed(source, intake, steps=self.validation_steps, prefetch=self.prefetch)
         if rows is None and self.validation is not None:
             rows = _read(self.validation, own_model=self.own_model).arrays()
@@ -360,9 +368,12 @@ class FitPlan:
         steps = _steps(len(rows[0]), size, self.validation_steps)
         return _source(*rows, batch_size=size, steps_per_epoch=steps, as_given=self.own_model)
 
-    def _train_feed(self, key: tuple[int, int]) -> Feed:
+    def _train_feed(self, key: tuple[int, int]) -> ListData | Feed:
         assert self.source is not None
         intake = BatchIntake(self.source.name, own_model=self.own_model, class_weight=self.class_weight)
+        if self.source.kind == "listed":
+            data = ListData(self.source, intake, steps=self.steps_per_epoch, shuffle=self.shuffle, key=key)
+            return _checked(data)
         return Feed(
             self.source, intake, steps=self.steps_per_epoch, prefetch=self.prefetch, shuffle=self.shuffle, key=key
         )
@@ -595,6 +606,11 @@ def _check_class_weight(rows: Rows) -> None:
         raise InvalidInput(
             f"class_weight needs one class a row, but y has shape {rows.y.array.shape}; pass sample_weight"
         )
+
+
+def _checked(data: ListData) -> ListData:
+    data.check()
+    return data
 
 
 def _check_alone(source: BatchSource, y: object, weight: object, batch_size: object, what: str) -> None:

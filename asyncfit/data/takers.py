@@ -31,7 +31,7 @@ class Taker(Protocol):
 
 def taker(source: BatchSource, *, shuffle: bool = False, key: tuple[int, int] = (0, 0)) -> Taker:
     """What reads a source that is not async."""
-    if source.kind == "indexed":
+    if source.kind in ("listed", "indexed"):
         return _Indexed(source, shuffle, key)
     return _Once(source) if source.once else _Iterated(source)
 

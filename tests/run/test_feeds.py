@@ -553,6 +553,26 @@ async def test_a_bad_batch_fails_the_run_and_is_named(batch: Any, says: str) -> 
     assert (ends[0].outcome, ends[0].step) == ("failed", 1)
 
 
+async def test_a_list_is_checked_before_the_first_event_and_serves_as_arrays_do() -> None:
+    seen: list[af.Event] = []
+    bus = af.EventBus()
+    bus.on(af.TrainBegin)(seen.append)
+    for batch, says in (((X[:4, :2], Y[:4]), "shape|rows"), ((np.full((4, 5), np.inf), Y[:4]), "batch 5 of x holds")):
+        with pytest.raises(af.InvalidInput, match=says):
+            await made().fit([batch, *BATCHES] if says == "shape|rows" else [*BATCHES, batch], bus=bus)
+    with pytest.raises(af.InvalidInput, match="batch 5 of validation_data has no y"):
+        await made().fit(BATCHES, validation_data=[*BATCHES, (X,)], bus=bus)
+    assert not seen
+    model = af.Sequential([layers.Dense(1)], seed=3)  # its shape is known from the list
+    model.compile(loss="mse")
+    await model.fit(BATCHES)
+    names = [thread.name for thread in threading.enumerate()]
+    assert "asyncfit data" not in names
+    async with af.ProcessExecutor(restarts=1) as executor:
+        history = await made().fit(BATCHES, epochs=3, shuffle=False, executor=executor, validation_data=BATCHES)
+    assert history.history == await by_rows(validation_data=(X, Y), validation_batch_size=16)
+
+
 async def test_labels_are_checked_and_a_length_that_promises_too_much_is_named() -> None:
     model = made("sparse_categorical_crossentropy", 2)
     with pytest.raises(af.InvalidInput, match="y of batch 0 of x has the label 2"):
