@@ -164,6 +164,7 @@ def test_layers_pass_masks_on(layer: Layer) -> None:
 KERAS_PASSES_MASKS = set(
     "Activation ActivityRegularization AlphaDropout BatchNormalization Dense Dropout ELU GaussianDropout "
     "GaussianNoise GroupNormalization LayerNormalization LeakyReLU Normalization PReLU ReLU Rescaling Softmax "
+    "SpatialDropout1D SpatialDropout2D "
     "TimeDistributed UnitNormalization".split()
 )
 """`supports_masking` in Keras 3.15, less those that find or end a mask themselves."""

@@ -33,7 +33,7 @@ from asyncfit.nn.activations import Activation, linear
 from asyncfit.nn.arrays import Array, Shape
 from asyncfit.nn.constraints import Constraint
 from asyncfit.nn.initializers import Initializer
-from asyncfit.nn.naming import CheckedKeywords, plain_config
+from asyncfit.nn.naming import CheckedKeywords, keywords_of, plain_config
 from asyncfit.nn.regularizers import Regularizer, RegularizerLike
 from asyncfit.nn.workspace import Place
 
@@ -65,7 +65,6 @@ class Layer(CheckedKeywords):
     Attributes:
         name: unique in its model; given or made when the layer is added: `dense`, `dense_1`, …
         activation: what follows the layer's own arithmetic; `plan` need not care (but see `followed_by`).
-        activity_regularizer: the penalty on the layer's output that counts in the loss, divided by the number of rows.
         supports_masking: whether the mask of the input, if it has one, is that of the output as well (Keras's name).
         makes_mask: whether the layer finds a mask itself, of `mask_shape_for`: `plan` writes `Place.new_mask`.
         order: how images and sequences lie in `Place`: "rows" (in C order), "planes" (see plan.py), or "any": input and
@@ -84,7 +83,7 @@ class Layer(CheckedKeywords):
     takes_integers: bool = False
     rows_apart: ClassVar[bool] = True
     ignored_options: ClassVar[tuple[str, ...]] = ("dtype", "batch_input_shape", "batch_shape", "ragged", "sparse")
-    off_options: ClassVar[Mapping[str, object]] = {"activity_regularizer": None}
+    off_options: ClassVar[Mapping[str, object]] = {}
 
     def __init__(
         self,
@@ -101,7 +100,7 @@ class Layer(CheckedKeywords):
         where = f"{type(self).__name__}(input_shape=…)"
         self.given_shape = None if input_shape is None else shape_of(where, input_shape)
         self.trainable = bool(trainable)
-        self.activity_regularizer = regularizers.get(activity_regularizer)
+        self.activity_regularizer = activity_regularizer
         self.input_shape: Shape | None = None
         self.output_shape: Shape | None = None
         self.arrays: dict[str, Array] = {}
@@ -160,9 +159,26 @@ class Layer(CheckedKeywords):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        made = cls(**plain_config(cls, config, ignored=cls.ignored_options, off=cls.off_options))
+        given, penalty = dict(config), None
+        if "activity_regularizer" not in keywords_of(cls)[0]:  # type: ignore[arg-type]
+            penalty = given.pop("activity_regularizer", None)
+        made = cls(**plain_config(cls, given, ignored=cls.ignored_options, off=cls.off_options))
         assert isinstance(made, cls)
+        if penalty is not None:
+            made.activity_regularizer = penalty
         return made
+
+    @property
+    def activity_regularizer(self) -> Regularizer | None:
+        """The penalty on the layer's output that counts in the loss, divided by the number of rows.
+
+        Layers that do not take it as a keyword have it set, before the model is compiled.
+        """
+        return self._activity_regularizer
+
+    @activity_regularizer.setter
+    def activity_regularizer(self, given: RegularizerLike) -> None:
+        self._activity_regularizer = regularizers.get(given)
 
     # Weights
 

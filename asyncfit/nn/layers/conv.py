@@ -165,7 +165,7 @@ class Convolution(Spatial):
             "padding": self.padding,
             "dilation_rate": list(self.dilation_rate),
             "groups": self.groups,
-            "activation": self.activation.name,
+            "activation": activations.config(self.activation),
             "use_bias": self.use_bias,
             **self.weight_config("kernel", "bias"),
         }

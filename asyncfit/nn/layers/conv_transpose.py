@@ -141,7 +141,7 @@ class ConvTranspose(Spatial):
             "padding": self.padding,
             "output_padding": None if self.output_padding is None else list(self.output_padding),
             "dilation_rate": list(self.dilation_rate),
-            "activation": self.activation.name,
+            "activation": activations.config(self.activation),
             "use_bias": self.use_bias,
             **self.weight_config("kernel", "bias"),
         }

@@ -73,7 +73,7 @@ class ByChannel(Spatial):
             "padding": self.padding,
             "dilation_rate": list(self.dilation_rate),
             "depth_multiplier": self.depth_multiplier,
-            "activation": self.activation.name,
+            "activation": activations.config(self.activation),
             "use_bias": self.use_bias,
         }
 

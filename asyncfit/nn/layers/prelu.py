@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from asyncfit.errors import InvalidInput
-from asyncfit.nn import initializers, regularizers
+from asyncfit.nn import constraints, initializers, regularizers
 from asyncfit.nn.activations import scalar
 from asyncfit.nn.arrays import Shape
 from asyncfit.nn.blocks import blocks
+from asyncfit.nn.constraints import ConstraintLike
 from asyncfit.nn.initializers import InitializerLike
 from asyncfit.nn.regularizers import RegularizerLike
 from asyncfit.nn.workspace import Place
@@ -34,12 +35,12 @@ class PReLU(Layer):
     """
 
     supports_masking = True
-    off_options: ClassVar[Mapping[str, object]] = dict.fromkeys(("activity_regularizer", "alpha_constraint"))
 
     def __init__(
         self,
         alpha_initializer: InitializerLike = "zeros",
         alpha_regularizer: RegularizerLike = None,
+        alpha_constraint: ConstraintLike = None,
         *,
         shared_axes: int | Sequence[int] | None = None,
         name: str | None = None,
@@ -49,6 +50,7 @@ class PReLU(Layer):
         super().__init__(name=name, input_shape=input_shape, trainable=trainable)
         self.alpha_initializer = initializers.get(alpha_initializer)
         self.alpha_regularizer = regularizers.get(alpha_regularizer)
+        self.alpha_constraint = constraints.get(alpha_constraint)
         self.shared_axes = None if shared_axes is None else wholes("PReLU(shared_axes=…)", shared_axes)
         if 0 in (self.shared_axes or ()):
             raise InvalidInput(f"PReLU(shared_axes=…) names axes of a sample, from 1, not {shared_axes!r}")
@@ -101,6 +103,5 @@ class PReLU(Layer):
         return {
             **super().get_config(),
             **self.weight_config("alpha"),
-            "alpha_constraint": None,
             "shared_axes": None if self.shared_axes is None else list(self.shared_axes),
         }
