@@ -128,3 +128,14 @@ def test_keras_reads_what_is_written(name: str, tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_another_process_trains_the_same_bits() -> None:
+    found = []
+    x, y = RNG.integers(0, 9, (20, 6)), RNG.standard_normal((20, 2))
+    for executor in ("thread", "process"):
+        model = Sequential(STACKS["wrapped"](), seed=4)
+        model.compile("adam", "mse")
+        history = model.fit(x, y, batch_size=8, epochs=2, executor=executor, seed=3).blocking().history
+        found.append((history, [w.tobytes() for w in model.get_weights()]))
+    assert found[0] == found[1]

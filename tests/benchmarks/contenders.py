@@ -60,6 +60,8 @@ def by_hand(work: Workload) -> Train:
     """Plain NumPy loops with preallocated buffers, for the networks that there is one of."""
     from .handwritten import HandwrittenBinary, HandwrittenClassifier
 
+    if work.layers[0][0] == "lstm":
+        return lstm_by_hand(work)
     if any(kind != "dense" for kind, *_ in work.layers):
         raise ImportError("no loop written by hand")
     rng = np.random.default_rng(0)
@@ -92,6 +94,27 @@ def by_hand(work: Workload) -> Train:
                 other.step(xb, yb)
 
     return train_classifier
+
+
+def lstm_by_hand(work: Workload) -> Train:
+    from .handwritten_recurrent import HandwrittenLSTM
+
+    (_, units), (_, classes, _) = work.layers
+    rng, (steps, features) = np.random.default_rng(0), work.shape
+    x, y = work.data()
+    shapes = (features, 4 * units), (units, 4 * units), (4 * units,), (units, classes), (classes,)
+    hand = HandwrittenLSTM([rng.uniform(-0.1, 0.1, shape) for shape in shapes], work.batch, steps)
+    xb, yb = np.empty((work.batch, *work.shape), np.float32), np.empty(work.batch, y.dtype)
+
+    def train(batches: int) -> None:
+        for _ in range(batches // work.steps):
+            rows = rng.permutation(len(x))
+            for start in range(0, len(x), work.batch):
+                np.take(x, rows[start : start + work.batch], 0, xb, "clip")
+                np.take(y, rows[start : start + work.batch], 0, yb, "clip")
+                hand.step(xb, yb)
+
+    return train
 
 
 def torch(work: Workload, fused: bool = False) -> Train:
