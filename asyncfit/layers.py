@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .adapting import Normalization as Normalization
 from .nn.layers import ELU as ELU
 from .nn.layers import GRU as GRU
 from .nn.layers import LSTM as LSTM
@@ -97,6 +98,7 @@ __all__ = [
     "Masking",
     "MaxPooling1D",
     "MaxPooling2D",
+    "Normalization",
     "PReLU",
     "Permute",
     "ReLU",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .adapting import ADAPTED
 from .errors import BadFile, InvalidInput
 from .formats.paths import WEIGHTS
 from .nn import Learner, Network, configs, losses, metrics, optimizers
@@ -217,7 +218,7 @@ def restored(model: SavedModel, name: str, seed: int | None = None) -> Network:
         BadFile: the file describes layers that we do not have, or weights of another number or shape than theirs.
     """
     with _blamed(name, "its model_config cannot be used"):
-        title, layers = configs.read(model.config, {})
+        title, layers = configs.read(model.config, ADAPTED)
         if len(layers) > _MOST_LAYERS:
             raise InvalidInput(f"it lists {len(layers):,} layers; {_MOST_LAYERS:,} are read at most")
         wanted = _wanted(layers)

@@ -20,7 +20,7 @@ ROOT = Path(asyncfit.__file__).parent
 ORDER = """
     errors names wording extras machine signals jobs events
     tasks stepping roster subscriptions mailbox streams bus callback claims
-    nn layers losses metrics optimizers initializers activations regularizers constraints
+    nn adapting layers losses metrics optimizers initializers activations regularizers constraints
     data direct temporaries checkpoints locks backups formats protocol retracing pool
     snapshot background batching feeding control budget compute ledger resuming saving
     executors inline_port delivery

@@ -38,6 +38,12 @@ def tanh() -> Any:
     return L.Activation("tanh")
 
 
+def adapted(shape: tuple[int, ...], **how: Any) -> Any:
+    layer = L.Normalization(**how)
+    layer.adapt(np.random.default_rng(1).standard_normal((30, *shape)).astype(np.float32) * 3 + 1)
+    return layer
+
+
 def end() -> list[Any]:
     return [L.Flatten(), dense(2)]
 
@@ -105,6 +111,14 @@ FAMILIES: dict[str, dict[str, tuple[tuple[int, ...], Stack]]] = {
         ),
         "steps": ((4, 3), lambda: bordered(L.SpatialDropout1D(0.3), L.Dropout(0.2, noise_shape=(None, 1, None)))),
         "images": ((3, 2, 3), lambda: bordered(L.SpatialDropout2D(0.3), L.AlphaDropout(0.1, (None, 1, 1, None), 5))),
+    },
+    "adapted": {
+        "features": ((6,), lambda: [adapted((6,)), *bordered(tanh())]),
+        "inverted": ((6,), lambda: [adapted((6,), invert=True), *bordered(tanh())]),
+        "axes": ((4, 3), lambda: [adapted((4, 3), axis=(1, 2)), *bordered(tanh())]),
+        "all": ((4, 3), lambda: [adapted((4, 3), axis=None), *bordered(tanh())]),
+        "given": ((4, 3), lambda: bordered(L.Normalization(mean=[0.1] * 6, variance=[4.0] * 6), tanh())),
+        "given one": ((4, 3), lambda: [L.Normalization(mean=0.5, variance=2.0, invert=True), *bordered(tanh())]),
     },
     "masked": {
         "masked": ((4, 3), lambda: [L.Masking(), L.BatchNormalization(momentum=0.8), *bordered(tanh())]),

@@ -22,8 +22,14 @@ from asyncfit.nn.arrays import Array
 DATA = Path(__file__).parents[1] / "data"
 KERAS = os.environ.get("KERAS_PYTHON")
 
-KERAS_FORGETS = {"rectifiers: softmax, both", "normal: layer, axes", "normal: unit, axes"}
-"""Of an axis that is a list of several Keras reads nothing, in HDF5 files of its own as well."""
+KERAS_FORGETS = {
+    "adapted: all",
+    "adapted: axes",
+    "normal: layer, axes",
+    "normal: unit, axes",
+    "rectifiers: softmax, both",
+}
+"""Of an axis that is a list of several, or of none, Keras reads nothing, in HDF5 files of its own as well."""
 
 
 def loaded(path: Path) -> dict[str, tuple[dict[str, Any], dict[str, Array]]]:

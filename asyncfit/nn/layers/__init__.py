@@ -45,6 +45,7 @@ from .max_pooling import MaxPooling2D as MaxPooling2D
 from .noise import AlphaDropout as AlphaDropout
 from .noise import GaussianDropout as GaussianDropout
 from .noise import GaussianNoise as GaussianNoise
+from .normalization import Normalization as Normalization
 from .prelu import PReLU as PReLU
 from .rectifiers import ELU as ELU
 from .rectifiers import LeakyReLU as LeakyReLU
@@ -98,6 +99,7 @@ __all__ = [
     "Masking",
     "MaxPooling1D",
     "MaxPooling2D",
+    "Normalization",
     "PReLU",
     "Permute",
     "ReLU",
@@ -157,6 +159,7 @@ KINDS: dict[str, type[Layer]] = {
         Masking,
         MaxPooling1D,
         MaxPooling2D,
+        Normalization,
         PReLU,
         Permute,
         ReLU,
