@@ -91,7 +91,8 @@ class Correlation:
     def plain(self) -> bool:
         """Whether lines of the image are lines of patches as they are."""
         wide = self.wide
-        return wide.taps == wide.stride == self.high.dilation == 1 and self.high.inside and wide.inside
+        narrow = wide.taps == wide.stride == self.high.dilation == 1 and wide.count == wide.size
+        return narrow and self.high.inside and wide.inside
 
     def _stacked(self, lines: Array, stride: int, taps: int) -> Array:
         """A view of each `taps` neighbouring lines, `stride` apart, as one matrix."""

@@ -133,6 +133,16 @@ class Plan:
                 parts.append((before, after))
                 y, dy = z, dy if wanted[i] else None
                 continue
+            if passes and i and layers[i - 1].order == "planes" and not is_planes(z) and len(layer.input_shape) > 1:
+                made = self._take(layer.input_shape, "planes")
+                before.insert(0, partial(np.copyto, same_memory(z, layer.input_shape), made))
+                d_made = self._take(layer.input_shape, "planes") if wanted[i] else None
+                if d_made is not None:
+                    assert dy is not None
+                    after.append(partial(np.copyto, d_made, same_memory(dy, layer.input_shape)))
+                parts.append((before, after))
+                y, dy = made, d_made
+                continue
             if passes and not is_planes(z) and (x := reshaped(z, layer.input_shape)) is not None:
                 dx = None if dy is None or not wanted[i] else reshaped(dy, layer.input_shape)
                 if dy is not None and wanted[i] and (dx is None or (dx.ndim > 2 and not dx.flags.c_contiguous)):
@@ -252,6 +262,8 @@ def order_of(layers: Sequence[Layer], i: int, training: bool) -> str:
     made, used = layers[j].output_shape, layers[i].input_shape
     assert made is not None
     assert used is not None
+    if layers[j].order == "planes" and len(made) > 1 == len(used):
+        return "columns"
     return own_order(used) if len(made) == len(used) else "rows"
 
 

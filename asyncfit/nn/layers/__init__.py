@@ -124,6 +124,9 @@ __all__ = [
 KINDS: dict[str, type[Layer]] = {
     cls.__name__: cls
     for cls in (
+        ELU,
+        GRU,
+        LSTM,
         Activation,
         ActivityRegularization,
         AlphaDropout,
@@ -141,10 +144,8 @@ KINDS: dict[str, type[Layer]] = {
         DepthwiseConv1D,
         DepthwiseConv2D,
         Dropout,
-        ELU,
         Embedding,
         Flatten,
-        GRU,
         GaussianDropout,
         GaussianNoise,
         GlobalAveragePooling1D,
@@ -153,7 +154,6 @@ KINDS: dict[str, type[Layer]] = {
         GlobalMaxPooling2D,
         GroupNormalization,
         InputLayer,
-        LSTM,
         LayerNormalization,
         LeakyReLU,
         Masking,
