@@ -62,7 +62,18 @@ from .protocol import (
 )
 from .retracing import INLINE, NEVER, Again, At, Mark, Moment, moment_of
 
-__all__ = ["ENDLESS", "Compute", "InlinePort", "Progress", "Source", "Start", "Work", "every_epoch"]
+__all__ = [
+    "ENDLESS",
+    "Compute",
+    "InlinePort",
+    "Progress",
+    "Source",
+    "Start",
+    "Work",
+    "begin_test",
+    "end_test",
+    "every_epoch",
+]
 
 
 ENDLESS = 1 << 62
@@ -252,6 +263,8 @@ class Compute:
         self._listen(work.interest)
         trainable: Any = work.trainable
         self._load_weights: Callable[[State], None] = getattr(trainable, "load_weights_state", self._load_all)
+        self._begin_epoch: Callable[[], object] | None = getattr(trainable, "begin_epoch", None)
+        self._epoch_logs: Callable[[], Mapping[str, Any]] | None = getattr(trainable, "epoch_logs", None)
         self._end_epoch: Callable[[], Mapping[str, Any]] | None = getattr(trainable, "end_epoch", None)
         self._seek: Callable[[tuple[int, int], int, int], None] | None = (
             trainable.seek if getattr(trainable, "random", False) else None
@@ -439,6 +452,8 @@ class Compute:
         progress.epoch, progress.batch, progress.sums, progress.counts = epoch, batch, sums, counts
         self._inline_begun, self._inside = self._inside, False
         data = self.work.data
+        if not batch and self._begin_epoch is not None:
+            self._begin_epoch()
         steps = data.steps(epoch)
         feed = data if isinstance(data, Feed) else None
         batches: Iterator[tuple[Any, Any, Any, int]] = iter(())
@@ -600,9 +615,9 @@ class Compute:
         rate = float(work.trainable.learning_rate)
         logs: dict[str, float] = progress.means()
         if complete and self._end_epoch is not None:
-            more = self._end_epoch()
-            _check_logs(more, "end_epoch", needs_loss=False)
-            logs |= {name: float(value) for name, value in more.items()}
+            logs = with_more(work.trainable, logs, self._end_epoch(), "end_epoch")
+        elif logs and not complete and self._epoch_logs is not None:
+            logs = with_more(work.trainable, logs, self._epoch_logs(), "epoch_logs")
         val_logs: dict[str, float] | None = None
         asked_validation: Decision | None = None
         if complete and work.validation is not None and work.validates(epoch):
@@ -662,7 +677,9 @@ class Compute:
     def _validate(self, data: Source, epoch: int) -> Generator[bool, None, dict[str, float]]:
         sums: dict[str, float] = {}
         counts: dict[str, int] = {}
-        test_batch = self.work.trainable.test_batch
+        trainable = self.work.trainable
+        test_batch = trainable.test_batch
+        begin_test(trainable)
         feed = data if isinstance(data, Feed) else None
         batches = iter(()) if feed is not None else data.batches(0)
         if feed is not None:
@@ -686,7 +703,7 @@ class Compute:
             for name, value in logs.items():
                 sums[name] = sums.get(name, 0.0) + float(value) * size
                 counts[name] = counts.get(name, 0) + size
-        return {name: total / counts[name] for name, total in sums.items()}
+        return end_test(trainable, {name: total / counts[name] for name, total in sums.items()})
 
     def _fed_to_test(self, feed: Feed, batch: int) -> Generator[bool, None, tuple[Any, Any, Any, int] | None]:
         """The next batch of a validation; None if there is none."""
@@ -947,6 +964,29 @@ class Compute:
         if asked.stops:
             self._stop = self._attention = True
         return asked
+
+
+def begin_test(trainable: Any) -> None:
+    """Before the first `test_batch`: let what it accumulates begin at zero."""
+    begin: Callable[[], object] | None = getattr(trainable, "begin_test", None)
+    if begin is not None:
+        begin()
+
+
+def end_test(trainable: Any, means: dict[str, float]) -> dict[str, float]:
+    """After the last `test_batch`: the means, and the metrics that are none."""
+    end: Callable[[], Mapping[str, Any]] | None = getattr(trainable, "end_test", None)
+    return means if end is None else with_more(trainable, means, end(), "end_test")
+
+
+def with_more(trainable: Any, means: dict[str, float], more: Any, method: str) -> dict[str, float]:
+    """The means, and what `method` has returned; a model that tells the order of its metrics gets them in that."""
+    _check_logs(more, method, needs_loss=False)
+    if not more:
+        return means
+    logs = means | {name: float(value) for name, value in more.items()}
+    order = ["loss", *getattr(trainable, "metric_directions", ())]
+    return {name: logs[name] for name in order if name in logs} | logs
 
 
 def _check_logs(logs: Any, method: str, *, needs_loss: bool = True) -> None:

@@ -23,7 +23,7 @@ from . import budget
 from .bus import EventBus
 from .callback import Callback, subscription_of
 from .claims import claim, subscriptions_of
-from .compute import ENDLESS, Start, Work
+from .compute import ENDLESS, Start, Work, begin_test, end_test
 from .data import AnyPass, Batch, FeedPass, FitPlan, Later
 from .errors import BadFile, InvalidInput, ModelBusy
 from .executors.base import Executor
@@ -384,12 +384,14 @@ class Front:
 
 
 def run_batches(trainable: Trainable, batches: Iterable[Batch | None]) -> Steps[dict[str, float]]:
-    """Yield the rows of each batch and its figures; return the means of loss and metrics, weighted by sample.
+    """Yield the rows of each batch and its figures; return the means of loss and metrics, weighted by sample, and the
+    metrics that are no means.
 
     Where a batch has to be fetched first, None is yielded on.
     """
     sums: dict[str, float] = {}
     counts: dict[str, int] = {}
+    begin_test(trainable)
     for batch in batches:
         if batch is None:
             yield None
@@ -400,7 +402,7 @@ def run_batches(trainable: Trainable, batches: Iterable[Batch | None]) -> Steps[
             sums[name] = sums.get(name, 0.0) + value * size
             counts[name] = counts.get(name, 0) + size
         yield size, figures
-    return {name: total / counts[name] for name, total in sums.items()}
+    return end_test(trainable, {name: total / counts[name] for name, total in sums.items()})
 
 
 def _check_feed(plan: FitPlan | Later[FitPlan], resume_data: Any, runner: Executor) -> None:

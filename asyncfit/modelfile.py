@@ -21,6 +21,7 @@ from .formats.paths import WEIGHTS
 from .nn import Learner, Network, configs, losses, metrics, optimizers
 from .nn.arrays import Array, Shape
 from .nn.layers import Layer
+from .nn.metrics import Metric
 from .protocol import State
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def training_config(learner: Learner) -> dict[str, Any]:
         "loss": losses.config(learner.loss),
         "loss_weights": None,
         "metrics": [metrics.config(metric) for metric in learner.metrics] or None,
-        "weighted_metrics": None,
+        "weighted_metrics": [metrics.config(metric) for metric in learner.weighted_metrics] or None,
         "optimizer_config": optimizers.config(learner.optimizer),
     }
 
@@ -76,6 +77,7 @@ def described(network: Network, learner: Learner) -> dict[str, Any]:
         "input": list(network.input_shape or ()),
         "loss": training["loss"],
         "metrics": training["metrics"],
+        **({"weighted_metrics": training["weighted_metrics"]} if training["weighted_metrics"] else {}),
         "optimizer": {"class_name": optimizer["class_name"], **config},
     }
 
@@ -208,7 +210,8 @@ class Settings:
 
     optimizer: optimizers.Optimizer
     loss: losses.Loss
-    metrics: list[metrics.Metric | str]
+    metrics: list[Metric | str]
+    weighted_metrics: list[Metric | str]
 
 
 def restored(model: SavedModel, name: str, seed: int | None = None) -> Network:
@@ -289,19 +292,18 @@ def settings(model: SavedModel, name: str) -> Settings | None:
     if config is None or config.get("loss") is None:
         return None
     hint = "; load_model(…, compile=False) takes the layers and weights alone"
-    for key in ("loss_weights", "weighted_metrics"):
-        if not _nothing(config.get(key)):
-            raise BadFile(f"{name}: its training_config has {key}={config[key]!r}, which is not supported{hint}")
+    if not _nothing(weights := config.get("loss_weights")):
+        raise BadFile(f"{name}: its training_config has loss_weights={weights!r}, which is not supported{hint}")
     with _blamed(name, "its training_config cannot be used: the loss", hint):
         loss = losses.get(_one(config["loss"]))
     with _blamed(name, "its training_config cannot be used: the metrics", hint):
-        found = metrics.get_all([_metric(m) for m in _flat(config.get("metrics"))])
+        found, weighted = (metrics.get_all(_flat(config.get(key))) for key in ("metrics", "weighted_metrics"))
     with _blamed(name, "its training_config cannot be used: the optimizer", hint):
         given = config.get("optimizer_config")
         if not isinstance(given, Mapping):
             raise InvalidInput(f"optimizer_config is {given!r}, not a class_name and a config")
         optimizer = optimizers.get(given)
-    return Settings(optimizer, loss, found)
+    return Settings(optimizer, loss, found, weighted)
 
 
 def take_optimizer(learner: Learner, model: SavedModel, name: str) -> None:
@@ -352,14 +354,6 @@ def _flat(value: Any) -> list[Any]:
     if isinstance(value, list):
         return [m for item in value for m in _flat(item)]
     return [value]
-
-
-def _metric(value: Any) -> Any:
-    """Keras 2 wraps a metric's function."""
-    inner = value.get("config") if isinstance(value, Mapping) else None
-    if isinstance(inner, Mapping) and value.get("class_name") == "MeanMetricWrapper" and "fn" in inner:
-        return inner["fn"]
-    return value
 
 
 def _nothing(value: Any) -> bool:

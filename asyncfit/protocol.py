@@ -61,8 +61,14 @@ Logs = Mapping[str, float]
 class Trainable(Protocol):
     """What can be trained: five members. All methods are called from one worker thread.
 
-    Optional members: `end_epoch() -> Mapping` (metrics that are no means, a scheduler's step), `predict(x)` and
-    `clone()`; with the last two, `event.model` of a run can predict.
+    Optional members: `end_epoch() -> Mapping` (metrics that are no means, a scheduler's step; after the last batch of
+    an epoch that was not cut short), `predict(x)` and `clone()`; with the last two, `event.model` of a run can predict.
+
+    Metrics that accumulate over an epoch have four more. `begin_epoch()` lets them begin anew, before the first batch
+    of an epoch; `epoch_logs() -> Mapping` tells them over the batches done when an epoch is cut short, and changes
+    nothing. `begin_test()` and `end_test() -> Mapping` stand around the `test_batch` calls of a validation or
+    evaluation; what is counted between them is no part of `state()`. What training counts is: a run that goes on in
+    the midst of an epoch goes on counting.
     """
 
     @property

@@ -90,6 +90,7 @@ class Reader:
             self.network.twin(state["params"], state.get("fixed")),
             loss=self.learner.loss,
             metrics=self.learner.metrics,
+            weighted_metrics=self.learner.weighted_metrics,
             optimizer="sgd",  # not used
         )
         if isinstance(plan, FeedPass):

@@ -204,11 +204,15 @@ class Sequential(Front):
         loss: LossLike | None = None,
         metrics: MetricLike | Iterable[MetricLike] | None = None,
         *,
+        weighted_metrics: MetricLike | Iterable[MetricLike] | None = None,
         callbacks: Callbacks = (),
     ) -> None:
         """Say how to train: names as in Keras, or objects. The optimizer begins anew.
 
         Args:
+            metrics: names, objects, or functions `f(y_true, y_pred)` that give a value for each sample. Sample weights
+                do not weigh them.
+            weighted_metrics: metrics that sample and class weights weigh, as in Keras.
             callbacks: take part in all runs until the model is compiled anew. Plain hooks for layers and compilations
                 are called here, async ones before the next `TrainBegin`.
 
@@ -220,7 +224,7 @@ class Sequential(Front):
         if loss is None:
             raise InvalidInput("compile needs a loss, as in model.compile(optimizer='adam', loss='mse')")
         with self._changing("compile"):
-            learner = self._learner_of(self._network.resplit(), optimizer, loss, metrics)
+            learner = self._learner_of(self._network.resplit(), optimizer, loss, metrics, weighted_metrics)
             self._learner, self._grown, self._callbacks = learner, False, known
         self._news.happened(self._compilation(learner))
         self._callbacks = self._news.introduce(known)
@@ -231,6 +235,7 @@ class Sequential(Front):
         optimizer: OptimizerLike,
         loss: LossLike,
         metrics: MetricLike | Iterable[MetricLike] | None,
+        weighted_metrics: MetricLike | Iterable[MetricLike] | None,
     ) -> Learner:
         """What trains `network`, which is the model's from now on, unless something is wrong."""
         before = self._network
@@ -238,7 +243,9 @@ class Sequential(Front):
         if used is not None and used.owner is before:
             used.owner = network
         try:
-            learner = Learner(network, loss=loss, optimizer=optimizer, metrics=metrics)
+            learner = Learner(
+                network, loss=loss, optimizer=optimizer, metrics=metrics, weighted_metrics=weighted_metrics
+            )
         except BaseException:
             if used is not None and used.owner is network:
                 used.owner = before
@@ -253,7 +260,10 @@ class Sequential(Front):
             model=self,
             optimizer=learner.optimizer.get_config()["name"],
             loss=learner.loss.name,
-            metrics=tuple(metric if isinstance(metric, str) else metric.name for metric in learner.metrics),
+            metrics=tuple(
+                metric if isinstance(metric, str) else metric.name
+                for metric in [*learner.metrics, *learner.weighted_metrics]
+            ),
         )
 
     def _compiled(self, what: str) -> Learner:
@@ -743,7 +753,12 @@ def _load(path: str, compiled: bool) -> Sequential:
     model._take(modelfile.restored(saved, path), None)
     settings = modelfile.settings(saved, path) if compiled else None
     if settings is not None:
-        model.compile(optimizer=settings.optimizer, loss=settings.loss, metrics=settings.metrics)
+        model.compile(
+            optimizer=settings.optimizer,
+            loss=settings.loss,
+            metrics=settings.metrics,
+            weighted_metrics=settings.weighted_metrics,
+        )
         if model._learner is not None and model._learner.started:
             modelfile.take_optimizer(model._learner, saved, path)
     modelfile.take_notes(model._network, model._learner, saved)

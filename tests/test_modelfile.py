@@ -300,9 +300,11 @@ BAD: dict[str, tuple[Callable[[], SavedModel], list[str]]] = {
     ),
     "weighted losses": (lambda: training(loss_weights=[0.5]), ["loss_weights=[0.5]", "not supported", "compile=False"]),
     "an unknown metric": (
-        lambda: training(metrics=["auc"]), ["training_config", "the metrics", "'auc'", "compile=False"],
+        lambda: training(metrics=["aux"]), ["training_config", "the metrics", "'aux'", "'auc'", "compile=False"],
     ),
-    "metrics of weights": (lambda: training(weighted_metrics=["mae"]), ["weighted_metrics=['mae']", "not supported"]),
+    "an unknown metric of weights": (
+        lambda: training(weighted_metrics=["may"]), ["training_config", "the metrics", "'may'", "'mae'"],
+    ),
     "an unknown optimizer": (
         lambda: training(optimizer_config={"class_name": "Lion", "config": {}}),
         ["training_config", "the optimizer", "'Lion'", "compile=False"],

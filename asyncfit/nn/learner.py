@@ -22,7 +22,7 @@ from . import metrics as metrics_
 from .arrays import Array, Call, DType, Shape
 from .checks import check_samples, check_targets, check_weights
 from .losses import Loss, LossLike
-from .metrics import Metric, MetricLike
+from .metrics import Metric, MetricLike, Tally
 from .network import Network, Slot
 from .optimizers import Optimizer, OptimizerLike
 from .outcome import Outcome
@@ -46,6 +46,7 @@ class Learner:
     Args:
         network: the network; built already, or built by the first batch or `prepare`.
         loss, optimizer, metrics: names as in Keras or objects; an optimizer begins anew.
+        weighted_metrics: metrics that the sample weights weigh.
 
     Raises:
         InvalidInput: an unknown name, or an optimizer that another model uses.
@@ -61,10 +62,12 @@ class Learner:
         loss: LossLike,
         optimizer: OptimizerLike = "rmsprop",
         metrics: MetricLike | Iterable[MetricLike] | None = None,
+        weighted_metrics: MetricLike | Iterable[MetricLike] | None = None,
     ) -> None:
         self.network = network
         self.loss: Loss = losses.get(loss)
         self.metrics: list[Metric | str] = metrics_.get_all(metrics)
+        self.weighted_metrics: list[Metric | str] = metrics_.get_all(weighted_metrics)
         self.optimizer: Optimizer = optimizers.get(optimizer)
         if self.optimizer.owner not in (None, network):
             raise InvalidInput(
@@ -87,18 +90,22 @@ class Learner:
         self._params: Array = np.empty(0, dtype)
         self._grads: Array = self._params
         self._step: Callable[[], None] = self.optimizer.before
+        self._train_tally = self._test_tally = Tally((), (), False)
+        self._entries = metrics_.keyed(self.metrics, self.weighted_metrics)
         self._started = False
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy or another process needs; plans are made anew there, optimizer slots travel."""
-        names = ("network", "loss", "metrics", "optimizer", "fits", "_started")
-        return {name: getattr(self, name) for name in names}
+        names = ("network", "loss", "metrics", "weighted_metrics", "optimizer", "fits", "_started")
+        return {name: getattr(self, name) for name in names} | {"_accumulated": self._train_tally.flat}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        accumulated = state["_accumulated"]
+        self.__dict__.update({name: value for name, value in state.items() if name != "_accumulated"})
         self._begin()
         if state["_started"]:
             self._start(anew=False)
+            self._train_tally.flat[...] = accumulated
 
     def copied(self, network: Network) -> Learner:
         """A learner of the same settings that begins anew, for another network; this one may be training meanwhile."""
@@ -129,6 +136,12 @@ class Learner:
         if anew:
             self.optimizer.start(self._params.size, self._params.dtype)
         self._step = self._constrained(self.optimizer.bind(self._params, self._grads))
+        output = self.network.output_shape
+        assert output is not None
+        masked = False
+        for layer in self.network.layers:
+            masked = layer.makes_mask or (masked and layer.supports_masking)
+        self._train_tally, self._test_tally = (Tally(self._entries, output, masked) for _ in range(2))
         self._started = True
 
     def _constrained(self, step: Callable[[], None]) -> Callable[[], None]:
@@ -175,8 +188,8 @@ class Learner:
         self.prepare(x_shape)
         output = self.network.output_shape
         assert output is not None
-        chosen = metrics_.choose(self.metrics, (1, *output), tuple(y_shape))
-        check_targets(self.loss, chosen.values(), output, tuple(y_shape)[1:], y_dtype, y_limits)
+        chosen = [metrics_.meant(metric, (1, *output), tuple(y_shape)) for _, metric, _ in self._entries]
+        check_targets(self.loss, chosen, output, tuple(y_shape)[1:], y_dtype, y_limits)
         if weight_shape is not None:
             if len(weight_shape) < 1 or weight_shape[0] != x_shape[0]:
                 raise InvalidInput(f"x has {x_shape[0]} samples, but sample_weight has the shape {tuple(weight_shape)}")
@@ -195,8 +208,36 @@ class Learner:
 
     @property
     def metric_directions(self) -> dict[str, metrics_.Direction | None]:
-        """By their keys in logs, whether less ("min") or more ("max") of each metric is better, as far as known."""
-        return metrics_.directions(self.metrics)
+        """By their keys in logs, in their order, whether less ("min") or more ("max") of each metric is better, as far
+        as known.
+        """
+        return metrics_.directions(self._entries, self.network.output_shape)
+
+    # Metrics that are no means: their values at the end
+
+    def begin_epoch(self) -> None:
+        """Let what metrics accumulate in training begin at zero."""
+        self._train_tally.reset()
+
+    def epoch_logs(self) -> dict[str, float]:
+        """The metrics that accumulate, over the training batches since `begin_epoch`."""
+        return self._train_tally.results()
+
+    def end_epoch(self) -> dict[str, float]:
+        """The same, and begin at zero again."""
+        found = self._train_tally.results()
+        self._train_tally.reset()
+        return found
+
+    def begin_test(self) -> None:
+        """Let what metrics accumulate in `test_batch` begin at zero; it has nothing to do with training's."""
+        self._test_tally.reset()
+
+    def end_test(self) -> dict[str, float]:
+        """The metrics that accumulate, over the batches tested since `begin_test`."""
+        found = self._test_tally.results()
+        self._test_tally.reset()
+        return found
 
     # Batches
 
@@ -204,7 +245,8 @@ class Learner:
         """One step on a batch: `x` `(rows, *input_shape)`, `y`, and optionally weights `(rows,)`.
 
         Returns:
-            `{"loss": …, metric: …}`: means over the batch, computed with the weights before the step.
+            `{"loss": …, metric: …}`: means over the batch, computed with the weights before the step. Metrics that are
+            no means are missing: `end_epoch` has their values.
         """
         try:
             run = self._train_runs[x.shape, y.shape, sample_weight is None]
@@ -271,7 +313,7 @@ class Learner:
         )
         if given is not None and plan.x is not given:
             return None
-        forth, value, back, outcome, metrics = self._parts(plan, y_shape, weighted, train=True)
+        forth, value, back, outcome, metrics, counts = self._parts(plan, y_shape, weighted, train=True)
         of_weights = self._weight_penalties(self._grads)
         penalties += of_weights
         back = [*back, *of_weights]
@@ -301,6 +343,8 @@ class Learner:
             logs = {"loss": value()}
             for name, metric in metrics:
                 logs[name] = metric()
+            for count in counts:
+                count()
             for call in backward:
                 call()
             step()
@@ -313,7 +357,7 @@ class Learner:
     def _test_run(self, x_shape: Shape, y_shape: Shape, weighted: bool) -> Run:
         penalties: list[Penalty] = []
         plan = self.network.plan(x_shape[0], self._test_work, penalties=penalties)
-        forward, value, _, outcome, metrics = self._parts(plan, y_shape, weighted, train=False)
+        forward, value, _, outcome, metrics, counts = self._parts(plan, y_shape, weighted, train=False)
         of_weights = self._weight_penalties(None)
         penalties += of_weights
         forward = [*forward, *of_weights]
@@ -333,6 +377,8 @@ class Learner:
             logs = {"loss": value()}
             for name, metric in metrics:
                 logs[name] = metric()
+            for count in counts:
+                count()
             return logs
 
         return charged(run, penalties)
@@ -350,7 +396,7 @@ class Learner:
 
     def _parts(
         self, plan: Plan, y_shape: Shape, weighted: bool, *, train: bool
-    ) -> tuple[list[Call], Callable[[], float], list[Call], Outcome, list[tuple[str, Callable[[], float]]]]:
+    ) -> tuple[list[Call], Callable[[], float], list[Call], Outcome, list[tuple[str, Callable[[], float]]], list[Call]]:
         """What one batch runs, with the last activation computed by the loss where it can."""
         fused = self.loss.fuses is not None and self.loss.fuses == plan.activation.name and not plan.whole_head
         outcome = Outcome(
@@ -358,13 +404,20 @@ class Learner:
             target_shape=y_shape, weighted=weighted, mask=plan.mask,
         )  # fmt: skip
         value = self.loss.bind(outcome)
-        chosen = metrics_.choose(self.metrics, plan.y.shape, y_shape)
-        metrics = [(name, metric.bind(outcome)) for name, metric in chosen.items()]
+        tally = self._train_tally if train else self._test_tally
+        metrics: list[tuple[str, Callable[[], float]]] = []
+        counts: list[Call] = []
+        for key, given, weighs in self._entries:
+            shown, counted = tally.bind(key, metrics_.meant(given, plan.y.shape, y_shape), weighs, outcome)
+            if shown is not None:
+                metrics.append((key, shown))
+            if counted is not None:
+                counts.append(counted)
         if fused:
-            return [*plan.forward, *outcome.begin], value, plan.backward, outcome, metrics
+            return [*plan.forward, *outcome.begin], value, plan.backward, outcome, metrics, counts
         forward = [*plan.forward, *plan.head_forward, *outcome.begin]
         backward = [*plan.head_backward, *plan.backward]
-        return forward, value, backward, outcome, metrics
+        return forward, value, backward, outcome, metrics, counts
 
     # Prediction
 
@@ -401,6 +454,7 @@ class Learner:
             "optimizer/iteration": optimizer.iterations,
             "fits": self.fits,
             **{f"optimizer/{name}": slot for name, slot in optimizer.slots.items()},
+            **({"metrics": self._train_tally.flat} if self._train_tally.flat.size else {}),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:

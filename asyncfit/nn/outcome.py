@@ -49,6 +49,7 @@ class Outcome:
     _dense: Array | None = None
     _labels: Array | None = None
     _weights: Array | None = None
+    _given_weights: Array | None = None
 
     def __post_init__(self) -> None:
         self._given = self.weighted
@@ -84,13 +85,24 @@ class Outcome:
     def weights(self) -> Array:
         """The weights, one for each prediction, `(rows, 1)`; ones if there are none."""
         if self._weights is None:
-            self._weights = given = np.ones((self.rows, 1), self.y.dtype)
+            self._weights = given = self.given_weights()
             if self.mask is not None:
                 self._weights = np.empty_like(given)
                 self.begin.append(self._masked(self.mask.reshape(-1, 1), given, self._weights))
-            if self._given:
-                self.weight_views.append(given.reshape(self.y.shape[0], -1))
         return self._weights
+
+    @property
+    def given(self) -> bool:
+        """Whether the batch brings sample weights."""
+        return self._given
+
+    def given_weights(self) -> Array:
+        """The batch's sample weights alone, without the mask, one for each prediction, `(rows, 1)`."""
+        if self._given_weights is None:
+            self._given_weights = np.ones((self.rows, 1), self.y.dtype)
+            if self._given:
+                self.weight_views.append(self._given_weights.reshape(self.y.shape[0], -1))
+        return self._given_weights
 
     def _masked(self, mask: Array, given: Array, weights: Array) -> Call:
         def run() -> None:

@@ -89,7 +89,7 @@ class Stopwatch:
     def _staged(self, y_shape: tuple[int, ...], weighted: bool) -> list[Stage]:
         """All calls of a batch in order, by what they belong to."""
         learner, plan = self.learner, self._plan
-        forth, value, back, outcome, metrics = learner._parts(plan, y_shape, weighted, train=True)
+        forth, value, back, outcome, metrics, counts = learner._parts(plan, y_shape, weighted, train=True)
         tail, head = forth[len(plan.forward) :], back[: len(back) - len(plan.backward)]
         last = len(plan.sections) - 1
 
@@ -107,7 +107,7 @@ class Stopwatch:
             (f"forward {i}", [*section.forward, *(tail if i == last else [])])
             for i, section in enumerate(plan.sections)
         ]
-        stages += [("loss", [value]), ("metrics", [metric for _, metric in metrics])]
+        stages += [("loss", [value]), ("metrics", [*(metric for _, metric in metrics), *counts])]
         stages += [
             (f"backward {i}", [*(head if i == last else []), *plan.sections[i].backward])
             for i in reversed(range(last + 1))

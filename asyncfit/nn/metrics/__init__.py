@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import copy
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from asyncfit.errors import InvalidInput
+from asyncfit.names import snake, unknown
 from asyncfit.nn import losses
 from asyncfit.nn.arrays import Array, Shape
 from asyncfit.nn.naming import fold, look_up
@@ -15,48 +17,180 @@ from .accuracy import BinaryAccuracy as BinaryAccuracy
 from .accuracy import CategoricalAccuracy as CategoricalAccuracy
 from .accuracy import SparseCategoricalAccuracy as SparseCategoricalAccuracy
 from .accuracy import chosen_accuracy
+from .auc import AUC as AUC
+from .auc import PrecisionAtRecall as PrecisionAtRecall
+from .auc import RecallAtPrecision as RecallAtPrecision
+from .auc import SensitivityAtSpecificity as SensitivityAtSpecificity
+from .auc import SpecificityAtSensitivity as SpecificityAtSensitivity
+from .base import AccumulatedMetric as AccumulatedMetric
 from .base import Direction as Direction
 from .base import Metric as Metric
+from .confusion import FalseNegatives as FalseNegatives
+from .confusion import FalsePositives as FalsePositives
+from .confusion import Precision as Precision
+from .confusion import Recall as Recall
+from .confusion import TrueNegatives as TrueNegatives
+from .confusion import TruePositives as TruePositives
+from .f_score import F1Score as F1Score
+from .f_score import FBetaScore as FBetaScore
+from .iou import BinaryIoU as BinaryIoU
+from .iou import IoU as IoU
+from .iou import MeanIoU as MeanIoU
+from .iou import OneHotIoU as OneHotIoU
+from .iou import OneHotMeanIoU as OneHotMeanIoU
+from .own import MeanMetricWrapper as MeanMetricWrapper
+from .own import of_loss
+from .probabilistic import BinaryCrossentropy as BinaryCrossentropy
+from .probabilistic import CategoricalCrossentropy as CategoricalCrossentropy
+from .probabilistic import CategoricalHinge as CategoricalHinge
+from .probabilistic import Hinge as Hinge
+from .probabilistic import KLDivergence as KLDivergence
+from .probabilistic import Poisson as Poisson
+from .probabilistic import SparseCategoricalCrossentropy as SparseCategoricalCrossentropy
+from .probabilistic import SquaredHinge as SquaredHinge
+from .regression import LogCoshError as LogCoshError
 from .regression import MeanAbsoluteError as MeanAbsoluteError
+from .regression import MeanAbsolutePercentageError as MeanAbsolutePercentageError
 from .regression import MeanSquaredError as MeanSquaredError
+from .regression import MeanSquaredLogarithmicError as MeanSquaredLogarithmicError
+from .regression import R2Score as R2Score
+from .regression import RootMeanSquaredError as RootMeanSquaredError
+from .similarity import ConcordanceCorrelation as ConcordanceCorrelation
+from .similarity import CosineSimilarity as CosineSimilarity
+from .similarity import PearsonCorrelation as PearsonCorrelation
+from .tally import Entry, Tally
+from .top_k import SparseTopKCategoricalAccuracy as SparseTopKCategoricalAccuracy
+from .top_k import TopKCategoricalAccuracy as TopKCategoricalAccuracy
+from .totals import Totals as Totals
 
 __all__ = [
+    "AUC",
+    "AccumulatedMetric",
     "Accuracy",
     "BinaryAccuracy",
+    "BinaryCrossentropy",
+    "BinaryIoU",
     "CategoricalAccuracy",
+    "CategoricalCrossentropy",
+    "CategoricalHinge",
+    "ConcordanceCorrelation",
+    "CosineSimilarity",
     "Direction",
+    "Entry",
+    "F1Score",
+    "FBetaScore",
+    "FalseNegatives",
+    "FalsePositives",
+    "Hinge",
+    "IoU",
+    "KLDivergence",
+    "LogCoshError",
     "MeanAbsoluteError",
+    "MeanAbsolutePercentageError",
+    "MeanIoU",
+    "MeanMetricWrapper",
     "MeanSquaredError",
+    "MeanSquaredLogarithmicError",
     "Metric",
     "MetricLike",
+    "OneHotIoU",
+    "OneHotMeanIoU",
+    "PearsonCorrelation",
+    "Poisson",
+    "Precision",
+    "PrecisionAtRecall",
+    "R2Score",
+    "Recall",
+    "RecallAtPrecision",
+    "RootMeanSquaredError",
+    "SensitivityAtSpecificity",
     "SparseCategoricalAccuracy",
+    "SparseCategoricalCrossentropy",
+    "SparseTopKCategoricalAccuracy",
+    "SpecificityAtSensitivity",
+    "SquaredHinge",
+    "Tally",
+    "TopKCategoricalAccuracy",
+    "Totals",
+    "TrueNegatives",
+    "TruePositives",
     "choose",
     "config",
     "directions",
     "get_all",
+    "keyed",
+    "meant",
 ]
 
-MetricLike: TypeAlias = str | Metric | type[Metric] | Callable[..., Array] | Mapping[str, Any]
+MetricLike: TypeAlias = (
+    str | Metric | type[Metric] | losses.Loss | type[losses.Loss] | Callable[..., Any] | Mapping[str, Any]
+)
 
-SPELLINGS: dict[str, type[Metric]] = {
-    "accuracy": Accuracy,
+KINDS: tuple[type[Metric], ...] = (
+    AUC,
+    Accuracy,
+    BinaryAccuracy,
+    BinaryCrossentropy,
+    BinaryIoU,
+    CategoricalAccuracy,
+    CategoricalCrossentropy,
+    CategoricalHinge,
+    ConcordanceCorrelation,
+    CosineSimilarity,
+    F1Score,
+    FBetaScore,
+    FalseNegatives,
+    FalsePositives,
+    Hinge,
+    IoU,
+    KLDivergence,
+    LogCoshError,
+    MeanAbsoluteError,
+    MeanAbsolutePercentageError,
+    MeanIoU,
+    MeanSquaredError,
+    MeanSquaredLogarithmicError,
+    OneHotIoU,
+    OneHotMeanIoU,
+    PearsonCorrelation,
+    Poisson,
+    Precision,
+    PrecisionAtRecall,
+    R2Score,
+    Recall,
+    RecallAtPrecision,
+    RootMeanSquaredError,
+    SensitivityAtSpecificity,
+    SparseCategoricalAccuracy,
+    SparseCategoricalCrossentropy,
+    SparseTopKCategoricalAccuracy,
+    SpecificityAtSensitivity,
+    SquaredHinge,
+    TopKCategoricalAccuracy,
+    TrueNegatives,
+    TruePositives,
+)
+SPELLINGS: dict[str, type[Metric]] = {snake(cls.__name__): cls for cls in KINDS} | {
     "acc": Accuracy,
-    "binary_accuracy": BinaryAccuracy,
-    "categorical_accuracy": CategoricalAccuracy,
-    "sparse_categorical_accuracy": SparseCategoricalAccuracy,
-    "mean_absolute_error": MeanAbsoluteError,
+    "bce": BinaryCrossentropy,
     "mae": MeanAbsoluteError,
-    "mean_squared_error": MeanSquaredError,
+    "mape": MeanAbsolutePercentageError,
     "mse": MeanSquaredError,
+    "msle": MeanSquaredLogarithmicError,
 }
 TABLE = {fold(name): cls for name, cls in SPELLINGS.items()}
+KERAS: set[str] = {*SPELLINGS, *(cls.__name__ for cls in KINDS), "BCE", "MAE", "MAPE", "MSE", "MSLE"} - {
+    "accuracy",
+    "acc",
+}
+"""The names that Keras reads as they stand."""
 FUNCTIONS: dict[Callable[..., Array], type[Metric]] = {
     losses.mean_squared_error: MeanSquaredError,
     losses.mean_absolute_error: MeanAbsoluteError,
 }
 
 
-def get_all(given: MetricLike | Iterable[MetricLike] | None) -> list[Metric | str]:
+def get_all(given: MetricLike | Iterable[MetricLike] | None, custom: Mapping[str, Any] = {}) -> list[Metric | str]:
     """What `compile(metrics=…)` was given, as a list. "accuracy" and "acc" stay names: what they mean depends on the
     shapes, which `choose` is told later. As in Keras the key in logs is the name as it was typed, or the metric's own.
 
@@ -69,50 +203,129 @@ def get_all(given: MetricLike | Iterable[MetricLike] | None) -> list[Metric | st
         given = [given]
     if not isinstance(given, Iterable):
         raise InvalidInput(f"metrics is a list of names or objects from asyncfit.metrics, not {given!r}")
-    return [get(one) for one in given]
+    return [get(one, custom) for one in given]
 
 
-def get(given: MetricLike) -> Metric | str:
-    if isinstance(given, Metric):
-        return given
-    if isinstance(given, str):
-        cls = look_up("metric", given, TABLE, SPELLINGS)
-        return given if given.lower() in ("accuracy", "acc") else cls(given)
-    if isinstance(given, type) and issubclass(given, Metric):
-        return given()
-    if isinstance(given, Mapping):
-        cls = look_up("metric", str(given.get("class_name")), TABLE, SPELLINGS)
-        settings = given.get("config")
-        return cls.from_config(settings) if isinstance(settings, Mapping) else cls()
-    if callable(given) and given in FUNCTIONS:  # type: ignore[redundant-expr]
-        return FUNCTIONS[given]()
+def get(given: MetricLike, custom: Mapping[str, Any] = {}) -> Metric | str:
+    """The metric for a name, a metric, its class, a function, a loss or a config; "accuracy" and "acc" stay names.
+
+    Args:
+        custom: own metrics and functions by their names.
+    """
+    found: Any = given
+    if isinstance(found, str) and found in custom:
+        found = custom[found]
+    if isinstance(found, Metric):
+        return found
+    if isinstance(found, str):
+        return _named(found)
+    if isinstance(found, type) and issubclass(found, Metric):
+        return _made(found, {})
+    if isinstance(found, Mapping):
+        return _configured(found, custom)
+    if isinstance(found, losses.Loss) or (isinstance(found, type) and issubclass(found, losses.Loss)):
+        return of_loss(found)
+    if isinstance(found, Hashable) and found in FUNCTIONS:
+        return FUNCTIONS[found]()
+    if isinstance(found, Hashable) and found in losses.KINDS:
+        return of_loss(losses.KINDS[found])
+    if callable(found) and not isinstance(found, type):
+        return MeanMetricWrapper(found)
     raise InvalidInput(
-        f"a metric is a name or an object from asyncfit.metrics, not {given!r}; for one of your own derive from "
-        "asyncfit.metrics.Metric and write its bind"
+        f"a metric is a name, an object from asyncfit.metrics, or a function f(y_true, y_pred), not {given!r}; for one "
+        "of your own derive from asyncfit.metrics.Metric and write its values"
     )
 
 
+def _named(name: str) -> Metric | str:
+    if name.lower() in ("accuracy", "acc"):
+        return name
+    cls = TABLE.get(fold(name))
+    if cls is not None:
+        return _made(cls, {"name": name})
+    if (loss := losses.TABLE.get(fold(name))) is not None:
+        return of_loss(loss, name)
+    raise InvalidInput(unknown("metric", name, {*SPELLINGS, *losses.SPELLINGS}))
+
+
+def _made(cls: type[Metric], settings: Mapping[str, Any]) -> Metric:
+    try:
+        return cls(**settings)
+    except TypeError as error:
+        if "required" not in str(error):
+            raise
+        missing = str(error).partition("argument")[2].lstrip("s: ")
+        raise InvalidInput(
+            f"the metric {cls.__name__} needs settings ({missing}); give the object, as in metrics.{cls.__name__}(…)"
+        ) from None
+
+
+def _configured(given: Mapping[str, Any], custom: Mapping[str, Any]) -> Metric | str:
+    name, settings = str(given.get("class_name")), given.get("config")
+    if name == "function" and isinstance(settings, str):
+        return get(settings, custom)
+    if name == "MeanMetricWrapper" and isinstance(settings, Mapping) and "fn" in settings:
+        return _wrapped(settings, custom)
+    cls: Any = custom.get(name)
+    if cls is None and fold(name) not in TABLE and fold(name) in losses.TABLE:
+        return of_loss(losses.get(given))
+    if cls is None:
+        cls = look_up("metric", name, TABLE, SPELLINGS)
+    elif not (isinstance(cls, type) and issubclass(cls, Metric)):
+        raise InvalidInput(f"custom_objects[{name!r}] is {cls!r}, not a class derived from asyncfit.metrics.Metric")
+    made: Metric = cls.from_config(settings) if isinstance(settings, Mapping) else _made(cls, {})
+    return made
+
+
+def _wrapped(settings: Mapping[str, Any], custom: Mapping[str, Any]) -> Metric | str:
+    """What Keras writes of a function: it and its name in logs."""
+    inner = get(settings["fn"], custom)
+    if isinstance(inner, str):
+        return inner
+    rest = {key: value for key, value in settings.items() if key not in ("name", "dtype", "fn")}
+    name = str(settings.get("name") or inner.name)
+    if isinstance(inner, MeanMetricWrapper):
+        inner = copy.copy(inner)
+        inner.name, inner.kwargs = name, inner.kwargs | rest
+        return inner
+    return type(inner).from_config({**rest, "name": name})
+
+
+def keyed(metrics: Iterable[Metric | str], weighted: Iterable[Metric | str] = ()) -> list[Entry]:
+    """The metrics with their keys in logs, as Keras names them: a second one of the same name gets `_1`, one of
+    `weighted_metrics` whose name is taken `weighted_` first.
+    """
+    found: list[Entry] = []
+    counts: dict[str, int] = {}
+    for metric, weighs in [*((metric, False) for metric in metrics), *((metric, True) for metric in weighted)]:
+        key = metric if isinstance(metric, str) else metric.name
+        if weighs and key in counts:
+            key = f"weighted_{key}"
+        times = counts.get(key, 0)
+        counts[key] = times + 1
+        found.append((f"{key}_{times}" if times else key, metric, weighs))
+    return found
+
+
+def meant(metric: Metric | str, output_shape: Shape, target_shape: Shape) -> Metric:
+    """The metric itself; what "accuracy" is for these shapes, batch included."""
+    return chosen_accuracy(metric, output_shape, target_shape) if isinstance(metric, str) else metric
+
+
 def choose(metrics: Iterable[Metric | str], output_shape: Shape, target_shape: Shape) -> dict[str, Metric]:
-    """The metrics by their keys in logs, for these shapes; a second one of the same name gets `_1`, as in Keras."""
-    chosen: dict[str, Metric] = {}
-    counts: dict[str, int] = {}
-    for metric in metrics:
-        metric = chosen_accuracy(metric, output_shape, target_shape) if isinstance(metric, str) else metric
-        times = counts.get(metric.name, 0)
-        counts[metric.name] = times + 1
-        chosen[f"{metric.name}_{times}" if times else metric.name] = metric
-    return chosen
+    """The metrics by their keys in logs, for these shapes."""
+    return {key: meant(metric, output_shape, target_shape) for key, metric, _ in keyed(metrics)}
 
 
-def directions(metrics: Iterable[Metric | str]) -> dict[str, Direction | None]:
-    """By their keys in logs, whether less or more of each metric is better, as far as it is known."""
+def directions(entries: Iterable[Entry], output_shape: Shape | None = None) -> dict[str, Direction | None]:
+    """By their keys in logs, in their order, whether less or more of each metric is better, as far as it is known."""
     known: dict[str, Direction | None] = {}
-    counts: dict[str, int] = {}
-    for metric in metrics:
-        name, cls = (metric, Accuracy) if isinstance(metric, str) else (metric.name, type(metric))
-        times = counts.get(name, 0)
-        counts[name] = times + 1
-        known[f"{name}_{times}" if times else name] = cls.direction
+    for key, metric, _ in entries:
+        direction = Accuracy.direction if isinstance(metric, str) else metric.direction
+        parts = 1
+        if isinstance(metric, AccumulatedMetric) and output_shape is not None:
+            parts = metric.parts(output_shape)
+        known |= dict.fromkeys([key] if parts == 1 else [f"{key}[{i}]" for i in range(parts)], direction)
     return known
 
 
@@ -120,7 +333,13 @@ def config(metric: Metric | str) -> str | dict[str, Any]:
     """What a training config holds: the name, or class and settings."""
     if isinstance(metric, str):
         return metric
-    cls = TABLE.get(fold(metric.name))
-    if cls is not None and type(metric) is cls and metric.get_config() == cls(metric.name).get_config():
-        return metric.name
+    if isinstance(metric, MeanMetricWrapper):
+        return metric.written()
+    cls = TABLE.get(fold(metric.name)) if metric.name in KERAS else None
+    if cls is not None and type(metric) is cls:
+        try:
+            if metric.get_config() == cls(name=metric.name).get_config():
+                return metric.name
+        except TypeError:
+            pass  # it needs settings
     return {"class_name": type(metric).__name__, "config": metric.get_config()}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from asyncfit.nn.arrays import Shape
+from asyncfit.nn.arrays import Array, Shape
 from asyncfit.nn.naming import number
 from asyncfit.nn.outcome import Outcome, flat
 
@@ -24,6 +24,9 @@ class Accuracy(Metric):
 
     default_name = "accuracy"
     direction = "max"
+
+    def values(self, y_true: Array, y_pred: Array) -> Any:
+        return np.equal(y_true, y_pred)
 
     def bind(self, at: Outcome) -> Callable[[], float]:
         y, t, count = flat(at.y), flat(at.dense()), at.y.size
@@ -45,6 +48,10 @@ class BinaryAccuracy(Metric):
     def __init__(self, name: str | None = None, threshold: float = 0.5) -> None:
         super().__init__(name)
         self.threshold = number("BinaryAccuracy(threshold=…)", threshold)
+
+    def values(self, y_true: Array, y_pred: Array) -> Any:
+        hits: Array = (y_pred > y_pred.dtype.type(self.threshold)) == y_true
+        return hits
 
     def bind(self, at: Outcome) -> Callable[[], float]:
         y, t, count = flat(at.y), flat(at.dense()), at.y.size
@@ -68,6 +75,9 @@ class CategoricalAccuracy(Metric):
     default_name = "categorical_accuracy"
     direction = "max"
 
+    def values(self, y_true: Array, y_pred: Array) -> Any:
+        return np.equal(y_true.argmax(-1), y_pred.argmax(-1))
+
     def bind(self, at: Outcome) -> Callable[[], float]:
         y, t, count = at.y, at.dense(), at.rows
         found, meant = (np.empty(y.shape[:-1], np.intp) for _ in range(2))
@@ -86,6 +96,9 @@ class SparseCategoricalAccuracy(Metric):
     default_name = "sparse_categorical_accuracy"
     direction = "max"
     sparse = True
+
+    def values(self, y_true: Array, y_pred: Array) -> Any:
+        return np.equal(y_true, y_pred.argmax(-1))
 
     def bind(self, at: Outcome) -> Callable[[], float]:
         y, labels, count = at.y, at.labels().reshape(at.y.shape[:-1]), at.rows
