@@ -17,7 +17,7 @@ import numpy as np
 from .data import options
 from .errors import InvalidInput
 from .jobs import running_library
-from .tasks import cancellations
+from .tasks import cancellations, close_iterator
 
 __all__ = ["Batches", "batches"]
 
@@ -144,7 +144,7 @@ class _Received:
             raise
 
     async def aclose(self) -> None:
-        await _close(self._rows)
+        await close_iterator(self._rows)
 
 
 class _Iterated:
@@ -160,7 +160,7 @@ class _Iterated:
         return await anext(self._iterator, _END)
 
     async def aclose(self) -> None:
-        await _close(self._iterator)
+        await close_iterator(self._iterator)
 
 
 class _Pumped:
@@ -208,7 +208,7 @@ class _Pumped:
                 finally:
                     if not self._scope.cancel_called:  # here: what it has open it may close only within this scope
                         iterator, ending = None, iterator
-                        await _close(ending)
+                        await close_iterator(ending)
         except BaseException as error:
             if isinstance(error, cancellations()):  # the loop is ending, or the source awaited what was cancelled
                 leaked = RuntimeError("what yields rows was cancelled from elsewhere")
@@ -239,7 +239,7 @@ class _Pumped:
             self._ask.set()
         with anyio.CancelScope(shield=True):
             await self._ended.wait()
-            await _close(self._iterator)
+            await close_iterator(self._iterator)
         self._task = self._iterator = None
 
 
@@ -249,12 +249,6 @@ def _spawn(function: Callable[[], Coroutine[Any, Any, None]]) -> object:
         spawn = sys.modules["trio"].lowlevel.spawn_system_task
         return spawn(function, context=contextvars.copy_context())
     return asyncio.get_running_loop().create_task(function(), name="asyncfit: rows")
-
-
-async def _close(source: Any) -> None:
-    close = getattr(source, "aclose", None)
-    if callable(close):
-        await close()
 
 
 def _stacked(rows: list[Any]) -> Any:

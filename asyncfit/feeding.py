@@ -20,9 +20,10 @@ import numpy as np
 from .data import Feed
 from .data.feed import ReadingFailed
 from .data.takers import END, taker
+from .errors import InvalidInput
 from .protocol import Fed
 from .signals import Signal, loop_caller
-from .tasks import scope_cancelled, take_back, was_interrupted
+from .tasks import close_iterator, scope_cancelled, take_back, was_interrupted
 
 __all__ = ["Feeding"]
 
@@ -325,7 +326,7 @@ class _Task:
                 try:
                     while await self._next_wish():
                         if iterator is None or (self._place is not None and not self.feed.once):
-                            await _close(iterator)
+                            await close_iterator(iterator)
                             iterator = aiter(self.feed.source.value)
                             await self._skip(iterator)
                         await self._hand_over(iterator, hand)
@@ -357,7 +358,7 @@ class _Task:
 
     async def _closed(self, iterator: Any) -> None:
         try:
-            await _close(iterator)
+            await close_iterator(iterator)
         except Exception as error:
             error.add_note(f"when {self.feed.name} was closed, because the run had read enough of it")
             self._failed(error)
@@ -377,8 +378,9 @@ class _Task:
         """What lies before the place where the turn begins is read and dropped."""
         self._reading = True
         if self._place is not None and not self.feed.once:
-            for _ in range(self._place[1]):
-                await anext(iterator)
+            for number in range(self._place[1]):
+                if await anext(iterator, END) is END:
+                    raise InvalidInput(f"{self.feed.name} has no batch {self._place[1]}: it ended after {number}")
         self._reading = False
 
     async def _hand_over(self, iterator: Any, hand: Hand) -> None:
@@ -415,9 +417,3 @@ def _size(item: Any) -> int:
     if not all(isinstance(part, np.ndarray) or part is None for part in parts):
         return AT_ONCE + 1
     return sum(part.nbytes for part in parts if part is not None)
-
-
-async def _close(iterator: Any) -> None:
-    close = getattr(iterator, "aclose", None)
-    if callable(close):
-        await close()

@@ -41,6 +41,7 @@ from .run import Order, Run
 from .snapshot import StateReader
 from .stepping import Fetch, Steps
 from .subscriptions import Subscription
+from .tasks import close_iterator
 
 __all__ = ["Callbacks", "Front", "as_callbacks", "keywords_checked", "reading", "resolved", "run_batches"]
 
@@ -106,7 +107,7 @@ async def reading(plan: AnyPass) -> AsyncIterator[Fetch | None]:
         yield plan.fetch
     finally:
         with anyio.CancelScope(shield=True):
-            await plan.aclose()
+            await close_iterator(plan.iterator)
 
 
 def _nothing() -> None:

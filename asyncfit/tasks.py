@@ -15,6 +15,7 @@ import anyio
 __all__ = [
     "awake",
     "cancellations",
+    "close_iterator",
     "scope_cancelled",
     "suspended_at",
     "take_back",
@@ -83,6 +84,20 @@ def task_cancelled() -> bool:
     except RuntimeError:  # no loop, or trio's
         return False
     return task is not None and task.cancelling() > 0
+
+
+async def close_iterator(iterator: Any) -> None:
+    """Close an async iterator, if it can be closed.
+
+    A generator that is closed amid a task group of its own raises a group around its GeneratorExit, instead of nothing.
+    """
+    close = getattr(iterator, "aclose", None)
+    if callable(close):
+        try:
+            await close()
+        except BaseExceptionGroup as group:
+            if group.split(GeneratorExit)[1] is not None:
+                raise
 
 
 _MACHINERY = tuple(os.path.dirname(str(module.__file__)) + os.sep for module in (asyncio, anyio))

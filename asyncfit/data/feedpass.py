@@ -24,6 +24,7 @@ class FeedPass:
 
     Attributes:
         intake: makes the batches.
+        iterator: what `fetch` reads, to be closed in the end.
     """
 
     rows: None = None
@@ -36,7 +37,7 @@ class FeedPass:
         self.steps = steps if source.length is None else source.steps(steps, "steps")
         self.intake = BatchIntake(source.name, own_model=own_model, targets=targets)
         self._fetched: list[Any] = []
-        self._iterator: Any = None
+        self.iterator: Any = None
 
     @property
     def fetches(self) -> bool:
@@ -91,15 +92,9 @@ class FeedPass:
 
     async def fetch(self) -> None:
         """Wait for the next item."""
-        if self._iterator is None:
-            self._iterator = aiter(self.source.value)
+        if self.iterator is None:
+            self.iterator = aiter(self.source.value)
         try:
-            self._fetched.append(await anext(self._iterator))
+            self._fetched.append(await anext(self.iterator))
         except StopAsyncIteration:
             self._fetched.append(END)
-
-    async def aclose(self) -> None:
-        """Read no more."""
-        close = getattr(self._iterator, "aclose", None)
-        if callable(close):
-            await close()

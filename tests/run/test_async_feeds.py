@@ -84,6 +84,8 @@ async def test_what_has_a_length_is_iterated_anew() -> None:
     with nothing_left():
         assert (await made().fit(sized, epochs=3)).history == await by_rows()
     assert sized.begun == 3
+    parts = await made().fit(sized, epochs=4, steps_per_epoch=3)  # 3, 2, 3 and 2
+    assert parts.history == (await made().fit(BATCHES, epochs=4, steps_per_epoch=3, shuffle=False)).history
     assert await made().evaluate(sized) == await made().evaluate(X, Y, batch_size=16)
 
 
@@ -416,3 +418,52 @@ async def test_large_batches_are_packed_off_the_loop(kind: str, monkeypatch: pyt
         except af.RunCancelled:
             outcome = "cancelled"
     assert outcome == "cancelled"
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_an_iterator_that_is_no_generator_is_closed_with_time_to_do_so(waits: bool) -> None:
+    class Socket:
+        taken = 0
+        closed = False
+
+        def __init__(self) -> None:
+            self.waiting = anyio.Event()
+
+        def __aiter__(self) -> Socket:
+            return self
+
+        async def __anext__(self) -> Any:
+            if waits and self.taken == 3:
+                self.waiting.set()
+                await anyio.sleep_forever()
+            self.taken += 1
+            return BATCHES[0]
+
+        async def aclose(self) -> None:
+            await anyio.lowlevel.checkpoint()
+            self.closed = True
+
+    socket = Socket()
+    with nothing_left(), anyio.fail_after(20):
+        async with made().fit(socket, steps_per_epoch=100, epochs=None) as run:
+            if waits:
+                await socket.waiting.wait()
+            await until(lambda: run.progress.step >= 3)
+            run.stop("enough")
+    assert socket.closed
+
+
+async def test_a_generator_may_yield_within_scopes_of_its_own() -> None:
+    async def batches() -> AsyncIterator[Any]:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anyio.sleep_forever)
+            with anyio.CancelScope():
+                while True:
+                    yield BATCHES[0]
+
+    for prefetch in (0, 3):
+        with nothing_left(), anyio.fail_after(20):
+            async with made().fit(batches(), steps_per_epoch=100, epochs=None, prefetch=prefetch) as run:
+                await until(lambda: run.progress.step >= 3)
+                run.stop("enough")
+        assert run.outcome == "stopped"
