@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy as np
 
 from asyncfit.errors import InvalidInput
 from asyncfit.nn.arrays import Array, Call
+from asyncfit.nn.blocks import against, alike, blocks
 from asyncfit.nn.naming import whole
-from asyncfit.nn.special import erf
+from asyncfit.nn.special import erf_calls
 from asyncfit.nn.workspace import Workspace
 
 from .base import Activation, scalar
@@ -39,11 +41,11 @@ class SiLU(Activation):
         ]
 
 
-def normal_cdf_calls(z: Array, out: Array) -> list[Call]:
+def normal_cdf_calls(z: Array, out: Array, scratch: Sequence[Array]) -> list[Call]:
     """Φ(z) = (1 + erf(z/√2)) / 2."""
     return [
         partial(np.multiply, z, scalar(math.sqrt(0.5), z), out),
-        partial(erf, out, out),
+        *erf_calls(out, *scratch),
         partial(np.add, out, scalar(1, z), out),
         partial(np.multiply, out, scalar(0.5, z), out),
     ]
@@ -56,7 +58,7 @@ def square_calls(z: Array, out: Array) -> list[Call]:
     """z², cut at 100: tanh u is ±1 to the last bit from there on."""
     return [
         partial(np.abs, z, out),
-        partial(np.minimum, out, scalar(10, z), out=out),
+        *against(np.minimum, out, 10, out),
         partial(np.multiply, out, out, out),
     ]
 
@@ -102,26 +104,41 @@ class GELU(Activation):
         self.name = self.full_name()
 
     def forward(self, z: Array, y: Array, work: Workspace) -> list[Call]:
-        part = work.like(z)
-        return [
-            *(tanh_calls(z, part) if self.approximate else normal_cdf_calls(z, part)),
-            partial(np.multiply, part, z, y),
-        ]
+        z, y = alike(z, y)
+        scratch = pieces_of(z, 4, work)
+        found: list[Call] = []
+        for each, out in blocks(z, y):  # passes are many: three times as fast where they stay in the cache
+            share, *others = (one[: len(each)] for one in scratch)
+            found += tanh_calls(each, share) if self.approximate else normal_cdf_calls(each, share, others)
+            found.append(partial(np.multiply, share, each, out))
+        return found
 
     def backward(self, z: Array, y: Array, dy: Array, work: Workspace) -> list[Call]:
-        slope, part = work.like(dy), work.like(dy)
-        if self.approximate:
-            return [*tanh_slope_calls(z, slope, part, work.like(dy)), partial(np.multiply, dy, slope, dy)]
-        return [
-            partial(np.multiply, z, z, slope),
-            partial(np.multiply, slope, scalar(-0.5, z), slope),
-            partial(np.exp, slope, slope),
-            partial(np.multiply, slope, scalar(1 / math.sqrt(2 * math.pi), z), slope),
-            partial(np.multiply, slope, z, slope),
-            *normal_cdf_calls(z, part),
-            partial(np.add, slope, part, slope),
-            partial(np.multiply, dy, slope, dy),
-        ]
+        z, dy = alike(z, dy)
+        scratch = pieces_of(z, 5, work)
+        found: list[Call] = []
+        for each, gradient in blocks(z, dy):
+            slope, part, *others = (one[: len(each)] for one in scratch)
+            if self.approximate:
+                found += tanh_slope_calls(each, slope, part, others[0])
+            else:
+                found += [
+                    partial(np.multiply, each, each, slope),
+                    partial(np.multiply, slope, scalar(-0.5, z), slope),
+                    partial(np.exp, slope, slope),
+                    partial(np.multiply, slope, scalar(1 / math.sqrt(2 * math.pi), z), slope),
+                    partial(np.multiply, slope, each, slope),
+                    *normal_cdf_calls(each, part, others),
+                    partial(np.add, slope, part, slope),
+                ]
+            found.append(partial(np.multiply, gradient, slope, gradient))
+        return found
+
+
+def pieces_of(z: Array, count: int, work: Workspace) -> list[Array]:
+    """Scratch memory, so many times, for the largest of the blocks of `z`."""
+    (first,) = next(iter(blocks(z)))
+    return [work.take(first.shape) for _ in range(count)]
 
 
 class Mish(Activation):
@@ -155,7 +172,7 @@ class Mish(Activation):
 
     def _parts(self, z: Array, u: Array, n: Array) -> list[Call]:
         return [  # from 20 on n / (n + 2) is 1 in both types
-            partial(np.minimum, z, scalar(20, z), out=u),
+            *against(np.minimum, z, 20, u),
             partial(np.exp, u, u),
             partial(np.add, u, scalar(2, z), n),
             partial(np.multiply, n, u, n),

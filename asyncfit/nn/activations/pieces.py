@@ -8,6 +8,7 @@ import numpy as np
 
 from asyncfit.errors import InvalidInput
 from asyncfit.nn.arrays import Array, Call
+from asyncfit.nn.blocks import against, cut
 from asyncfit.nn.naming import number
 from asyncfit.nn.workspace import Workspace
 
@@ -68,14 +69,15 @@ class HardSiLU(Activation):
         return [*ramp(z, y, 1 / 6), partial(np.multiply, y, z, y)]
 
     def backward(self, z: Array, y: Array, dy: Array, work: Workspace) -> list[Call]:
-        slope, beyond = work.like(dy), work.like(dy, bool)
-        return [
-            partial(np.multiply, z, scalar(1 / 3, z), slope),
-            partial(np.add, slope, scalar(0.5, z), slope),
-            partial(np.less, z, scalar(-3, z), beyond),
-            partial(np.copyto, slope, scalar(0, z), where=beyond),
-            partial(np.greater, z, scalar(3, z), beyond),
-            partial(np.copyto, slope, scalar(1, z), where=beyond),
+        slope, part = work.like(dy), work.like(dy)
+        return [  # z/3 + 1/2 where |z| is below 3, and 1 above
+            partial(np.abs, z, slope),
+            partial(np.less, slope, scalar(3, z), slope),
+            partial(np.multiply, z, scalar(1 / 3, z), part),
+            partial(np.add, part, scalar(0.5, z), part),
+            partial(np.multiply, slope, part, slope),
+            partial(np.greater_equal, z, scalar(3, z), part),
+            partial(np.add, slope, part, slope),
             partial(np.multiply, dy, slope, dy),
         ]
 
@@ -86,7 +88,7 @@ class HardTanh(Activation):
     name = "hard_tanh"
 
     def forward(self, z: Array, y: Array, work: Workspace) -> list[Call]:
-        return [partial(np.maximum, z, scalar(-1, z), out=y), partial(np.minimum, y, scalar(1, z), out=y)]
+        return cut(z, -1, 1, y)
 
     def backward(self, z: Array, y: Array, dy: Array, work: Workspace) -> list[Call]:
         slope = work.like(dy)
@@ -104,7 +106,7 @@ class SparsePlus(Activation):
             *ramp(z, y, 0.5),
             partial(np.multiply, y, y, y),
             partial(np.subtract, z, one, above),
-            partial(np.maximum, above, scalar(0, z), out=above),
+            *against(np.maximum, above, 0, above),
             partial(np.add, y, above, y),
         ]
 
@@ -118,8 +120,7 @@ def ramp(z: Array, y: Array, slope: float) -> list[Call]:
     return [
         partial(np.multiply, z, scalar(slope, z), y),
         partial(np.add, y, scalar(0.5, z), y),
-        partial(np.maximum, y, scalar(0, z), out=y),
-        partial(np.minimum, y, scalar(1, z), out=y),
+        *cut(y, 0, 1, y),
     ]
 
 
@@ -142,8 +143,7 @@ class SoftShrink(Shrink):
 
     def forward(self, z: Array, y: Array, work: Workspace) -> list[Call]:
         return [
-            partial(np.maximum, z, scalar(-self.threshold, z), out=y),
-            partial(np.minimum, y, scalar(self.threshold, z), out=y),
+            *cut(z, -self.threshold, self.threshold, y),
             partial(np.subtract, z, y, y),
         ]
 

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from asyncfit.nn.arrays import Array, Call
-from asyncfit.nn.blocks import against
+from asyncfit.nn.blocks import against, cut
 from asyncfit.nn.naming import number, positive
 from asyncfit.nn.workspace import Workspace
 
@@ -30,17 +30,17 @@ class ReLU(Activation):
         self.name = self.full_name()
 
     def forward(self, z: Array, y: Array, work: Workspace) -> list[Call]:
-        zero, threshold = scalar(0, z), scalar(self.threshold, z)
+        threshold = scalar(self.threshold, z)
         calls = against(np.maximum, z, 0, y)
         if self.threshold:
             calls = [partial(np.greater, z, threshold, y), partial(np.multiply, z, y, y)]
         if self.max_value is not None:
-            calls.append(partial(np.minimum, y, scalar(self.max_value, z), out=y))
+            calls += against(np.minimum, y, self.max_value, y)
         if self.negative_slope:
             below = work.like(z)
             calls += [
                 partial(np.subtract, z, threshold, below),
-                partial(np.minimum, below, zero, out=below),
+                *against(np.minimum, below, 0, below),
                 partial(np.multiply, below, scalar(self.negative_slope, z), below),
                 partial(np.add, y, below, y),
             ]
@@ -77,7 +77,7 @@ class ReLU6(Activation):
     name = "relu6"
 
     def forward(self, z: Array, y: Array, work: Workspace) -> list[Call]:
-        return [partial(np.maximum, z, scalar(0, z), out=y), partial(np.minimum, y, scalar(6, z), out=y)]
+        return cut(z, 0, 6, y)
 
     def backward(self, z: Array, y: Array, dy: Array, work: Workspace) -> list[Call]:
         slope = work.like(dy)
@@ -117,13 +117,13 @@ class ELU(Activation):
         self.name = self.full_name()
 
     def forward(self, z: Array, y: Array, work: Workspace) -> list[Call]:
-        below, zero = work.like(z), scalar(0, z)
+        below = work.like(z)
         scaled = [partial(np.multiply, below, scalar(self.alpha, z), below)] if self.alpha != 1.0 else []
         return [
-            partial(np.minimum, z, zero, out=below),
+            *against(np.minimum, z, 0, below),
             partial(np.expm1, below, below),
             *scaled,
-            partial(np.maximum, z, zero, out=y),
+            *against(np.maximum, z, 0, y),
             partial(np.add, y, below, y),
         ]
 
@@ -132,7 +132,7 @@ class ELU(Activation):
         if self.alpha != 1.0:
             return [*steep(z, y, slope, self.alpha, 1.0, work), partial(np.multiply, dy, slope, dy)]
         return [  # y + 1 below 0, and 1 above
-            partial(np.minimum, y, scalar(0, y), out=slope),
+            *against(np.minimum, y, 0, slope),
             partial(np.add, slope, scalar(1, y), slope),
             partial(np.multiply, dy, slope, dy),
         ]
@@ -140,11 +140,14 @@ class ELU(Activation):
 
 def steep(z: Array, y: Array, slope: Array, below: float, above: float, work: Workspace) -> list[Call]:
     """Write y + `below` where z is at most 0, and `above` elsewhere."""
-    positive = work.like(y, bool)
+    part = work.like(y)
     return [
-        partial(np.add, y, scalar(below, y), slope),
-        partial(np.greater, z, scalar(0, z), positive),
-        partial(np.copyto, slope, scalar(above, y), where=positive),
+        partial(np.greater, z, scalar(0, z), part),
+        partial(np.subtract, scalar(1, y), part, slope),
+        partial(np.multiply, part, scalar(above - below, y), part),
+        partial(np.multiply, slope, y, slope),
+        partial(np.add, slope, part, slope),
+        partial(np.add, slope, scalar(below, y), slope),
     ]
 
 
@@ -155,12 +158,12 @@ class SELU(Activation):
     alpha, scale = 1.6732632423543772, 1.0507009873554805
 
     def forward(self, z: Array, y: Array, work: Workspace) -> list[Call]:
-        below, zero = work.like(z), scalar(0, z)
+        below = work.like(z)
         return [
-            partial(np.minimum, z, zero, out=below),
+            *against(np.minimum, z, 0, below),
             partial(np.expm1, below, below),
             partial(np.multiply, below, scalar(self.scale * self.alpha, z), below),
-            partial(np.maximum, z, zero, out=y),
+            *against(np.maximum, z, 0, y),
             partial(np.multiply, y, scalar(self.scale, z), y),
             partial(np.add, y, below, y),
         ]
@@ -183,20 +186,20 @@ class CELU(Activation):
         self.name = self.full_name()
 
     def forward(self, z: Array, y: Array, work: Workspace) -> list[Call]:
-        below, zero, alpha = work.like(z), scalar(0, z), scalar(self.alpha, z)
+        below, alpha = work.like(z), scalar(self.alpha, z)
         return [
-            partial(np.minimum, z, zero, out=below),
+            *against(np.minimum, z, 0, below),
             partial(np.divide, below, alpha, below),
             partial(np.expm1, below, below),
             partial(np.multiply, below, alpha, below),
-            partial(np.maximum, z, zero, out=y),
+            *against(np.maximum, z, 0, y),
             partial(np.add, y, below, y),
         ]
 
     def backward(self, z: Array, y: Array, dy: Array, work: Workspace) -> list[Call]:
         slope = work.like(dy)
         return [
-            partial(np.minimum, y, scalar(0, y), out=slope),
+            *against(np.minimum, y, 0, slope),
             partial(np.divide, slope, scalar(self.alpha, y), slope),
             partial(np.add, slope, scalar(1, y), slope),
             partial(np.multiply, dy, slope, dy),

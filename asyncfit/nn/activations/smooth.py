@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 
 import numpy as np
 
 from asyncfit.nn.arrays import Array, Call
-from asyncfit.nn.blocks import against
+from asyncfit.nn.blocks import against, cut, minus_size
 from asyncfit.nn.naming import positive
 from asyncfit.nn.workspace import Workspace
 
@@ -86,10 +85,10 @@ class Softplus(Activation):
     def forward(self, z: Array, y: Array, work: Workspace) -> list[Call]:
         rest = work.like(z)
         return [
-            partial(np.copysign, z, scalar(-1, z), rest),
+            *minus_size(z, rest),
             partial(np.exp, rest, rest),
             partial(np.log1p, rest, rest),
-            partial(np.maximum, z, scalar(0, z), out=y),
+            *against(np.maximum, z, 0, y),
             partial(np.add, y, rest, y),
         ]
 
@@ -110,10 +109,10 @@ class LogSigmoid(Activation):
     def forward(self, z: Array, y: Array, work: Workspace) -> list[Call]:
         rest = work.like(z)
         return [
-            partial(np.copysign, z, scalar(-1, z), rest),
+            *minus_size(z, rest),
             partial(np.exp, rest, rest),
             partial(np.log1p, rest, rest),
-            partial(np.minimum, z, scalar(0, z), out=y),
+            *against(np.minimum, z, 0, y),
             partial(np.subtract, y, rest, y),
         ]
 
@@ -188,7 +187,7 @@ class Squareplus(Activation):
 
     def forward(self, z: Array, y: Array, work: Workspace) -> list[Call]:
         return [
-            partial(np.hypot, z, scalar(math.sqrt(self.b), z), y),
+            *self._root(z, y),
             partial(np.add, y, z, y),
             partial(np.multiply, y, scalar(0.5, z), y),
         ]
@@ -196,9 +195,18 @@ class Squareplus(Activation):
     def backward(self, z: Array, y: Array, dy: Array, work: Workspace) -> list[Call]:
         slope = work.like(dy)
         return [
-            partial(np.hypot, z, scalar(math.sqrt(self.b), z), slope),
+            *self._root(z, slope),
             partial(np.divide, z, slope, slope),
             partial(np.add, slope, scalar(1, z), slope),
             partial(np.multiply, slope, scalar(0.5, z), slope),
             partial(np.multiply, dy, slope, dy),
+        ]
+
+    def _root(self, z: Array, out: Array) -> list[Call]:
+        """√(z² + b); from 1e18 on z² would be no number of float32."""
+        return [
+            *cut(z, -1e18, 1e18, out),
+            partial(np.multiply, out, out, out),
+            partial(np.add, out, scalar(self.b, z), out),
+            partial(np.sqrt, out, out),
         ]

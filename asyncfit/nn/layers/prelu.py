@@ -89,14 +89,14 @@ class PReLU(Layer):
             if axes:
                 at.backward.append(partial(np.add.reduce, whole, axes, out=grad, keepdims=True))
         if at.dx is not None:
-            mask = at.like(at.x, np.bool_)
-            for x, dy, dx, flag in blocks(at.x, at.dy, at.dx, mask):
-                at.backward += [
-                    partial(np.multiply, dy, alpha, dx),
-                    partial(np.greater, x, zero, flag),
-                    partial(np.copyto, dx, dy, where=flag),
-                    partial(np.equal, x, zero, flag),
-                    partial(np.copyto, dx, zero, where=flag),
+            share, part = (at.like(at.x) for _ in range(2))
+            for x, dy, dx, above, below in blocks(at.x, at.dy, at.dx, share, part):
+                at.backward += [  # 1 above 0, alpha below, and 0 at 0
+                    partial(np.less, x, zero, below),
+                    partial(np.multiply, below, alpha, below),
+                    partial(np.greater, x, zero, above),
+                    partial(np.add, above, below, above),
+                    partial(np.multiply, dy, above, dx),
                 ]
 
     def get_config(self) -> dict[str, Any]:
