@@ -291,6 +291,7 @@ class _Task:
         self._turn = 0
         self._pack: Pack | None = None
         self._place: tuple[int, int] | None = None
+        self._at = (-1, 0)  # pass and batch that come next
         self._scope = anyio.CancelScope()
 
     def want(self, turn: int, epoch: int, batch: int) -> None:
@@ -325,7 +326,7 @@ class _Task:
             with self._scope:
                 try:
                     while await self._next_wish():
-                        if iterator is None or (self._place is not None and not self.feed.once):
+                        if iterator is None or self._goes_elsewhere():
                             await close_iterator(iterator)
                             iterator = aiter(self.feed.source.value)
                             await self._skip(iterator)
@@ -374,6 +375,10 @@ class _Task:
             await self._room.wait()
         return False
 
+    def _goes_elsewhere(self) -> bool:
+        """Whether a turn begins, and not where the one before has come to."""
+        return self._place is not None and not self.feed.once and self._place != self._at
+
     async def _skip(self, iterator: Any) -> None:
         """What lies before the place where the turn begins is read and dropped."""
         self._reading = True
@@ -381,12 +386,14 @@ class _Task:
             for number in range(self._place[1]):
                 if await anext(iterator, END) is END:
                     raise InvalidInput(f"{self.feed.name} has no batch {self._place[1]}: it ended after {number}")
+            self._at = self._place
         self._reading = False
 
     async def _hand_over(self, iterator: Any, hand: Hand) -> None:
         self._reading = True
         item = await anext(iterator, END)
         self._reading = False
+        self._at = self._at[0], self._at[1] + 1
         if item is END:
             with self._lock:
                 self._wishes.ended(self._turn)

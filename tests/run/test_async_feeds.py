@@ -84,8 +84,10 @@ async def test_what_has_a_length_is_iterated_anew() -> None:
     with nothing_left():
         assert (await made().fit(sized, epochs=3)).history == await by_rows()
     assert sized.begun == 3
+    sized.begun = 0
     parts = await made().fit(sized, epochs=4, steps_per_epoch=3)  # 3, 2, 3 and 2
     assert parts.history == (await made().fit(BATCHES, epochs=4, steps_per_epoch=3, shuffle=False)).history
+    assert sized.begun == 2
     assert await made().evaluate(sized) == await made().evaluate(X, Y, batch_size=16)
 
 

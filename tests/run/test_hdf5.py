@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +22,7 @@ from asyncfit.data.stored import Stored
 from asyncfit.testing import LoopbackExecutor
 
 from .helpers import nothing_left
+from .test_process import children
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
@@ -105,6 +108,28 @@ async def test_a_stopped_run_goes_on_to_the_bit(file: h5py.File, tmp_path: Path)
     assert first.outcome == "stopped"
     model = made()
     history = await model.fit(file["x"], file["y"], callbacks=[callbacks.BackupAndRestore(tmp_path / "backups")], **how)
+    assert bits(model, history) == expected
+
+
+@pytest.mark.in_turn
+async def test_another_worker_opens_the_file_as_well(file: h5py.File) -> None:
+    expected = await fitted(file)
+    killed: list[int] = []
+
+    class Kills(af.Callback):
+        async def on_epoch_end(self, event: af.EpochEnd) -> None:
+            if event.epoch == 2 and not killed:
+                killed.extend(children() - before)
+                os.kill(killed[0], signal.SIGKILL)
+
+    model, before = made(), children()
+    with nothing_left():
+        async with af.ProcessExecutor(restarts=1) as executor:
+            history = await model.fit(
+                file["x"], file["y"], callbacks=[Decides(), Kills()], epochs=4, batch_size=16, validation_split=0.2,
+                executor=executor,
+            )  # fmt: skip
+    assert killed
     assert bits(model, history) == expected
 
 
