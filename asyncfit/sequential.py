@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -48,6 +49,8 @@ from .stepping import Stepping, Steps, alone
 from .subscriptions import Subscription
 
 __all__ = ["Sequential", "load_model"]
+
+_logger = logging.getLogger("asyncfit")
 
 T = TypeVar("T")
 
@@ -226,6 +229,11 @@ class Sequential(Front):
         with self._changing("compile"):
             learner = self._learner_of(self._network.resplit(), optimizer, loss, metrics, weighted_metrics)
             self._learner, self._grown, self._callbacks = learner, False, known
+        for layer in self._network.drop_masks():  # Keras warns of it, too
+            _logger.warning(
+                "%s (%s) does not know of masks: steps that are masked count in it and behind it as others do",
+                layer.name, type(layer).__name__,
+            )  # fmt: skip
         self._news.happened(self._compilation(learner))
         self._callbacks = self._news.introduce(known)
 

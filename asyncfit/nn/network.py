@@ -216,6 +216,15 @@ class Network:
         for layer, (layer.input_shape, layer.output_shape) in zip(self.layers, shapes, strict=True):
             layer.arrays = self.arrays_of(layer, params, fixed)
 
+    def drop_masks(self) -> list[Layer]:
+        """The layers that get a mask, do not know of masks, and so neither heed it nor pass it on."""
+        masked, found = False, []
+        for layer in self.layers:
+            if masked and not (layer.supports_masking or layer.makes_mask or layer.ends_mask):
+                found.append(layer)
+            masked = layer.makes_mask or (masked and layer.supports_masking)
+        return found
+
     def resplit(self) -> Self:
         """This network, or, if layers' `trainable` was changed since it was built, one with the weights split anew.
 

@@ -12,8 +12,22 @@ import pytest
 from asyncfit.errors import InvalidInput
 from asyncfit.nn import Learner, Network
 from asyncfit.nn.arrays import Array
-from asyncfit.nn.layers import GRU, KINDS, LSTM, Dense, Dropout, Embedding, Flatten, Input, Layer, Masking, SimpleRNN
+from asyncfit.nn.layers import (
+    GRU,
+    KINDS,
+    LSTM,
+    Dense,
+    Dropout,
+    Embedding,
+    Flatten,
+    GlobalAveragePooling1D,
+    Input,
+    Layer,
+    Masking,
+    SimpleRNN,
+)
 from asyncfit.nn.prediction import quiet
+from asyncfit.sequential import Sequential
 
 from .helpers import check_gradient, learner64
 
@@ -183,3 +197,18 @@ def test_settings_are_read_and_written() -> None:
         config = json.loads(json.dumps(layer.get_config()))
         assert type(layer).from_config(config).get_config() == config
     assert Embedding.from_config({"input_dim": 3, "output_dim": 2, "input_length": 7, "mask_zero": True}).makes_mask
+
+
+@pytest.mark.parametrize(
+    ("layers", "dropping"),
+    [
+        ([Dense(2), Flatten(), Dense(1)], ["flatten (Flatten)"]),
+        ([LSTM(2, return_sequences=True), GRU(2), Dense(1)], []),
+        ([Dropout(0.5), GlobalAveragePooling1D()], []),
+    ],
+)
+def test_who_drops_a_mask_is_told(layers: list[Layer], dropping: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    model = Sequential([Input(3), Embedding(4, 2, mask_zero=True), *layers])
+    model.compile("adam", "mse")
+    behind = " does not know of masks: steps that are masked count in it and behind it as others do"
+    assert [record.getMessage() for record in caplog.records] == [name + behind for name in dropping]

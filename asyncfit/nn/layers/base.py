@@ -66,6 +66,7 @@ class Layer(CheckedKeywords):
         name: unique in its model; given or made when the layer is added: `dense`, `dense_1`, …
         activation: what follows the layer's own arithmetic; `plan` need not care (but see `followed_by`).
         supports_masking: whether the mask of the input, if it has one, is that of the output as well (Keras's name).
+        ends_mask: whether the layer makes use of a mask, so that it may end here.
         makes_mask: whether the layer finds a mask itself, of `mask_shape_for`: `plan` writes `Place.new_mask`.
         order: how images and sequences lie in `Place`: "rows" (in C order), "planes" (see plan.py), or "any": input and
             output lie alike, whichever way.
@@ -78,6 +79,7 @@ class Layer(CheckedKeywords):
 
     activation: Activation = linear
     supports_masking: bool = False
+    ends_mask: ClassVar[bool] = False
     makes_mask: bool = False
     order: ClassVar[str] = "rows"
     takes_integers: bool = False

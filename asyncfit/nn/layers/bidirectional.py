@@ -35,6 +35,8 @@ class Bidirectional(Wrapper):
     With `return_sequences` the outputs of steps that the mask leaves out are zeros, as in Keras.
     """
 
+    ends_mask = True
+
     def __init__(
         self,
         layer: Layer,

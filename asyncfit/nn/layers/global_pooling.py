@@ -75,6 +75,7 @@ class GlobalAveragePooling(GlobalPooling):
 class GlobalAveragePooling1D(GlobalAveragePooling):
     __doc__ = GlobalAveragePooling.__doc__
     rank = 1
+    ends_mask = True
 
 
 class GlobalAveragePooling2D(GlobalAveragePooling):

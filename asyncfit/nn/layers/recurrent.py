@@ -32,6 +32,7 @@ class Recurrent(Layer):
     Steps that the input's mask leaves out change nothing: state and output stay those of the step before.
     """
 
+    ends_mask = True
     gates: ClassVar[int]
     cell: ClassVar[str]
     arithmetic: type[OverTime]
