@@ -134,6 +134,7 @@ def file_network(case: str) -> Network:
 
 @pytest.mark.slow
 @pytest.mark.skipif(KERAS is None, reason="needs Keras; KERAS_PYTHON may name an interpreter that has it")
+@pytest.mark.timeout(600)
 def test_keras_reads_what_is_written_and_trains_on_with_the_same_losses(tmp_path: Path) -> None:
     assert KERAS is not None
     for number, case in enumerate(CASES):
@@ -142,7 +143,8 @@ def test_keras_reads_what_is_written_and_trains_on_with_the_same_losses(tmp_path
             continue
         path = tmp_path / f"{number}.h5"
         training = modelfile.training_config(learner)
-        modelfile.write(modelfile.saved(learner.network, learner, training, learner.state()), path)
+        for file in (path, path.with_suffix(".weights.h5")):
+            modelfile.write(modelfile.saved(learner.network, learner, training, learner.state()), file)
         expected = {
             "x": arrays["x"].tolist(), "y": arrays["y"].tolist(), "predictions": learner.predict(arrays["x"]).tolist(),
             "batch_size": 8, "iteration": learner.optimizer.iterations,
@@ -158,3 +160,9 @@ def test_keras_reads_what_is_written_and_trains_on_with_the_same_losses(tmp_path
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    for number, case in enumerate(CASES):
+        if case not in KERAS_FORGETS:
+            network, path = file_network(case), str(tmp_path / f"keras_{number}.weights.h5")
+            matched = modelfile.matched_weights(network, modelfile.read_weights(path), path)
+            for ours, theirs in zip(network.get_weights(), matched, strict=True):
+                np.testing.assert_array_equal(ours, theirs)
