@@ -24,6 +24,8 @@ from .workspace import Place
 __all__ = ["Channels"]
 
 WIDEST = 8192
+LINE = 1 << 15
+"""Images as planes have their vectors spelled out against a whole line of all channels, if it is not longer."""
 BLOCK = 1 << 16
 """Elements that go through the cache at a time: two or three arrays of them lie in 1 MiB."""
 
@@ -67,6 +69,9 @@ class Channels:
         self.as_is = flat or (rows and channels > 1)
         self.fold = 1 if rows and not flat else most(places, WIDEST // channels) if channels > 1 else places
         self.width, self.long = self.fold * channels, places // self.fold
+        self.across = regions // lines  # channels of a line, where lines are taken as they are
+        self.spelled = lines > 1 and self.across * places <= LINE
+        self.view = (lines, self.across, places) if self.spelled else (regions, self.long, self.width)
         self.x = self._in(at.x, at.forward)
         self.epsilon = scalar(epsilon, at.x)
         self.number = scalar(places * (channels // groups) * lines, at.x)
@@ -75,8 +80,8 @@ class Channels:
         self.weights = None if weights is None else self._tiled(np.broadcast_to(weights, shape[1:]))
         if weights is not None:
             self._count(weights)
-        width = max(1, BLOCK // max(1, self.width if regions == 1 else self.long * self.width))
-        self.cuts = [slice(i, i + width) for i in range(0, self.long if regions == 1 else regions, width)]
+        width = max(1, BLOCK // (self.view[2] if regions == 1 else self.view[1] * self.view[2]))
+        self.cuts = [slice(i, i + width) for i in range(0, self.view[1] if regions == 1 else self.view[0], width)]
         cut = self.centered[self._cut(self.cuts[0])]
         self.scratch = at.take(cut.shape)
         self.tiled_factor = self._tile(self.factor)
@@ -218,7 +223,7 @@ class Channels:
             copy = self.at.take(found.shape)
             calls.append(partial(np.copyto, copy, found))
             found = copy
-        return found.reshape(self.shape[0], self.long, self.width)
+        return found.reshape(self.view)
 
     def _out(self, array: Array, calls: list[Call]) -> Array:
         """The same for one that is written; `calls` then bring the values there."""
@@ -227,7 +232,7 @@ class Channels:
             copy = self.at.take(found.shape)
             calls.append(partial(np.copyto, found, copy))
             found = copy
-        return found.reshape(self.shape[0], self.long, self.width)
+        return found.reshape(self.view)
 
     def _repeated(self, weight: Array | None) -> Array | None:
         """A weight of each channel for each line."""
@@ -238,7 +243,7 @@ class Channels:
         return found
 
     def _array(self) -> Array:
-        return self.at.take((self.shape[0], self.long, self.width))
+        return self.at.take(self.view)
 
     def _vector(self) -> Array:
         return self.at.take((self.shape[0], self.shape[2]))
@@ -248,18 +253,22 @@ class Channels:
 
     def _tile(self, vector: Array) -> Array:
         """Room for a vector against each of the long rows, `(regions, 1, width)`, or the vector itself if it fits."""
+        if self.spelled:
+            return self.at.take((1, *self.view[1:]))
         if (self.fold == 1 or self.shape[2] == 1) and vector.flags.c_contiguous:
             return vector[:, None]
         return self.at.take((self.shape[0], 1, self.width))
 
     def _fill(self, tiled: Array, vector: Array) -> list[Call]:
+        if self.spelled:
+            return [partial(np.copyto, tiled[0], vector[: self.across])]
         if np.shares_memory(tiled, vector):
             return []
         return [partial(np.copyto, tiled.reshape(self.shape[0], self.fold, -1), vector[:, None])]
 
     def _of(self, tiled: Array, cut: slice) -> Array:
         """The part of a tiled vector that goes with a block."""
-        return tiled[cut] if self.shape[0] > 1 else tiled
+        return tiled if self.shape[0] == 1 or self.spelled else tiled[cut]
 
     def _tiled(self, weights: Array) -> Array:
         found = self.at.take(self.shape[1:])
@@ -283,7 +292,7 @@ class Channels:
             weighed = self._array()
             return [partial(np.multiply, array, self.weights, weighed), *self._sums(weighed, into)]
         if self.shape[2] == 1:
-            return [partial(np.dot, array[:, 0], np.ones(self.width, array.dtype), into[:, 0])]
+            return [partial(np.dot, array.reshape(-1, self.width), np.ones(self.width, array.dtype), into[:, 0])]
         if self.long == 1:
             return self._folded(array[:, 0], into)
         rows, ones = self.at.take((self.shape[0], self.width)), np.ones(self.long, array.dtype)
@@ -297,8 +306,8 @@ class Channels:
         if self.shape[2] == 1:
             alone = np.ones(self.width, into.dtype)
             for cut, (made, block) in zip(self.cuts, parts, strict=True):
-                into_cut = into[:, 0] if self.shape[0] == 1 else into[cut, 0]
-                calls += [*made, partial(np.dot, block[:, 0], alone, into_cut)]
+                part = into if self.shape[0] == 1 else into.reshape(self.view[0], -1)[cut]
+                calls += [*made, partial(np.dot, block.reshape(-1, self.width), alone, part.reshape(-1))]
             return calls
         rows = self.at.take((len(self.cuts) if self.shape[0] == 1 else self.shape[0], self.width))
         ones = np.ones(self.long, rows.dtype)

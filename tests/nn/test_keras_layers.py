@@ -162,7 +162,7 @@ def test_keras_reads_what_is_written_and_trains_on_with_the_same_losses(tmp_path
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     for number, case in enumerate(CASES):
         if case not in KERAS_FORGETS:
-            network, path = file_network(case), str(tmp_path / f"keras_{number}.weights.h5")
-            matched = modelfile.matched_weights(network, modelfile.read_weights(path), path)
+            network, name = file_network(case), str(tmp_path / f"keras_{number}.weights.h5")
+            matched = modelfile.matched_weights(network, modelfile.read_weights(name), name)
             for ours, theirs in zip(network.get_weights(), matched, strict=True):
                 np.testing.assert_array_equal(ours, theirs)

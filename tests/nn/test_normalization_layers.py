@@ -113,7 +113,9 @@ def test_gradients(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in LAYERS if "images" in name or "wide" in name or "conv" in name])
-def test_gradients_in_many_small_blocks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("line", [4, 1 << 15])
+def test_gradients_in_many_small_blocks(name: str, line: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channels, "LINE", line)
     monkeypatch.setattr(channels, "BLOCK", 24)
     monkeypatch.setattr(channels, "WIDEST", 12)
     monkeypatch.setattr(blocks, "BLOCK", 24)
