@@ -104,7 +104,16 @@ def test_what_is_clocked_is_what_training_does(loss: str, weighted: bool) -> Non
     """The same steps, to the bit."""
     y = Y if "sparse" in loss else RNG.random((50, 3), np.float32)
     w = RNG.random(50) if weighted else None
-    clocked, plain = (nn.Learner(network(), loss=loss, optimizer="adam", metrics=["accuracy"]) for _ in range(2))
+    clocked, plain = (
+        nn.Learner(
+            network(),
+            loss=loss,
+            optimizer="adam",
+            metrics=["accuracy"],
+            weighted_metrics=["mse"] if "mse" in loss else ["accuracy"],
+        )
+        for _ in range(2)
+    )
     watch = Stopwatch(clocked, 4)
     batches = [(X[i : i + 10], y[i : i + 10], None if w is None else w[i : i + 10]) for i in range(0, 50, 10)]
     for batch in batches:

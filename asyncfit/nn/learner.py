@@ -111,7 +111,8 @@ class Learner:
         """A learner of the same settings that begins anew, for another network; this one may be training meanwhile."""
         mine = self.optimizer
         optimizer = copy.deepcopy(mine, {id(mine.owner): None, id(mine.slots): {}, id(mine.busy): None})
-        return Learner(network, loss=self.loss, optimizer=optimizer, metrics=self.metrics)
+        metrics = {"metrics": self.metrics, "weighted_metrics": self.weighted_metrics}
+        return Learner(network, loss=self.loss, optimizer=optimizer, **metrics)
 
     # Preparation and checks
 

@@ -179,7 +179,12 @@ def rows_of(learner: Learner, plan: Plan, found: dict[str, float], rest: float) 
             )
         )  # fmt: skip
     penalized = any(slot.trainable and slot.regularizer is not None for slot in learner.network.slots)
-    there = {"loss": True, "metrics": bool(learner.metrics), "penalties": penalized, "optimizer": True}
+    there = {
+        "loss": True,
+        "metrics": bool(learner.metrics or learner.weighted_metrics),
+        "penalties": penalized,
+        "optimizer": True,
+    }
     kinds = {"loss": type(learner.loss).__name__, "optimizer": type(learner.optimizer).__name__}
     rows += [ProfileRow(name=name, kind=kinds.get(name, ""), forward=found[name]) for name in there if there[name]]
     return [*rows, ProfileRow(name="other", forward=rest)]

@@ -208,3 +208,27 @@ def test_keras_reads_them(tmp_path: Path) -> None:
     environment = {"KERAS_BACKEND": "torch", **os.environ}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("lies", ["rows", "columns", "padded"])
+@pytest.mark.parametrize(
+    "one", [activations.get(n) for n in NAMES if n not in ("glu", "threshold")] + OPTIONS, ids=repr
+)
+def test_big_arrays_give_what_small_ones_give(one: Activation, lies: str) -> None:
+    """They go other ways: in blocks, and by other loops of NumPy."""
+    full: Array = RNG.normal(scale=3.0, size=(400, 101)).astype(np.float32)
+    full[:, ::7] = 0
+    wide = {"rows": full[:, :100].copy(), "columns": full[:, :100].T.copy().T, "padded": full[:, :100]}[lies]
+    gradient = np.ones_like(wide)
+    y = np.empty_like(wide)
+    work = Workspace(wide.dtype)
+    for call in [*one.forward(wide, y, work), *one.backward(wide, y, gradient, work)]:
+        call()
+    for begin in range(0, 400, 20):
+        z = full[begin : begin + 20, :100].copy()
+        small, slope, work = np.empty_like(z), np.ones_like(z), Workspace(z.dtype)
+        for call in [*one.forward(z, small, work), *one.backward(z, small, slope, work)]:
+            call()
+        near = 0.0 if one.elementwise else 1e-5  # sums along an axis depend on how it lies
+        np.testing.assert_allclose(y[begin : begin + 20], small, rtol=near, atol=near)
+        np.testing.assert_allclose(gradient[begin : begin + 20], slope, rtol=near, atol=near)
