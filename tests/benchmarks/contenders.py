@@ -62,6 +62,8 @@ def by_hand(work: Workload) -> Train:
 
     if work.layers[0][0] == "lstm":
         return lstm_by_hand(work)
+    if work.layers[0][0] == "conv":
+        return convolution_by_hand(work)
     if any(kind != "dense" for kind, *_ in work.layers):
         raise ImportError("no loop written by hand")
     rng = np.random.default_rng(0)
@@ -83,17 +85,19 @@ def by_hand(work: Workload) -> Train:
 
         return train
     other = HandwrittenClassifier(weights, work.batch)
-    xb, yb = np.empty((work.batch, *work.shape), np.float32), np.empty(work.batch, y.dtype)
+    return shuffled(work, other.step)
 
-    def train_classifier(batches: int) -> None:
-        for _ in range(batches // work.steps):
-            rows = rng.permutation(len(x))
-            for start in range(0, len(x), work.batch):
-                np.take(x, rows[start : start + work.batch], 0, xb, "clip")
-                np.take(y, rows[start : start + work.batch], 0, yb, "clip")
-                other.step(xb, yb)
 
-    return train_classifier
+def convolution_by_hand(work: Workload) -> Train:
+    from .handwritten_convolution import HandwrittenConvolution
+
+    (_, one, *_), _, (_, two, *_), _, _, (_, units, _), (_, classes, _) = work.layers
+    rng, (height, width, channels) = np.random.default_rng(0), work.shape
+    features = two * ((((height - 2) // 2) - 2) // 2) * ((((width - 2) // 2) - 2) // 2)
+    shapes = (3, 3, channels, one), (one,), (3, 3, one, two), (two,), (features, units), (units,), (units, classes)
+    weights = [rng.uniform(-0.1, 0.1, shape) for shape in (*shapes, (classes,))]
+    hand = HandwrittenConvolution(weights, work.batch, height, width)
+    return shuffled(work, hand.step)
 
 
 def lstm_by_hand(work: Workload) -> Train:
@@ -101,9 +105,14 @@ def lstm_by_hand(work: Workload) -> Train:
 
     (_, units), (_, classes, _) = work.layers
     rng, (steps, features) = np.random.default_rng(0), work.shape
-    x, y = work.data()
     shapes = (features, 4 * units), (units, 4 * units), (4 * units,), (units, classes), (classes,)
     hand = HandwrittenLSTM([rng.uniform(-0.1, 0.1, shape) for shape in shapes], work.batch, steps)
+    return shuffled(work, hand.step)
+
+
+def shuffled(work: Workload, step: Callable[[Any, Any], object]) -> Train:
+    """Epochs of `step` on batches that are gathered in a new order each."""
+    rng, (x, y) = np.random.default_rng(0), work.data()
     xb, yb = np.empty((work.batch, *work.shape), np.float32), np.empty(work.batch, y.dtype)
 
     def train(batches: int) -> None:
@@ -112,7 +121,7 @@ def lstm_by_hand(work: Workload) -> Train:
             for start in range(0, len(x), work.batch):
                 np.take(x, rows[start : start + work.batch], 0, xb, "clip")
                 np.take(y, rows[start : start + work.batch], 0, yb, "clip")
-                hand.step(xb, yb)
+                step(xb, yb)
 
     return train
 

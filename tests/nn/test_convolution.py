@@ -32,6 +32,7 @@ from asyncfit.nn.layers import (
     GlobalMaxPooling2D,
     Input,
     Layer,
+    Masking,
     MaxPooling1D,
     MaxPooling2D,
     Permute,
@@ -176,6 +177,25 @@ def test_gradients(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setattr(Workspace, "take", poisoned(Workspace.take))
         learner.train_batch(np.zeros((3, *shape)), np.zeros((3, 2)))
     check_gradient(learner, RNG.standard_normal((3, *shape)), RNG.standard_normal((3, 2)))
+
+
+def test_means_leave_out_masked_steps() -> None:
+    x = RNG.standard_normal((4, 6, 3))
+    x[0, 2:], x[1, 0], x[2, :5] = 0, 0, 0
+    network = Network([Input((6, 3)), Masking(), GlobalAveragePooling1D()], _dtype=np.float64)
+    found = network.plan(4, Learner(network, loss="mse")._test_work).infer(x)
+    expected = [sample[sample.any(1)].mean(0) for sample in x]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    layers: list[Layer] = [Masking(), Dense(4, activation="tanh"), GlobalAveragePooling1D(), Dense(2)]
+    check_gradient(learner64([Input((6, 3)), *layers], "mse"), x, RNG.standard_normal((4, 2)))
+
+
+def test_the_greatest_share_the_gradient_of_global_pooling() -> None:
+    learner = learner64([Input((2, 2, 1)), Conv2D(1, 1), GlobalMaxPooling2D()], "mse")
+    learner.network.set_weights([np.ones((1, 1, 1, 1)), np.zeros(1)])
+    x = np.array([[[[1.0], [3.0]], [[3.0], [2.0]]]])
+    learner.train_batch(x, np.zeros((1, 1)))
+    assert learner._grads.tolist() == pytest.approx([2 * 3 * 3, 2 * 3])
 
 
 def test_gradients_of_images_as_output() -> None:
