@@ -23,7 +23,8 @@ from .workspace import Place
 
 __all__ = ["Channels"]
 
-WIDEST = 8192
+WIDEST, WIDE = 8192, 1024
+"""Numbers in a long row: of one region, and where each of many regions has vectors of its own."""
 LINE = 1 << 15
 """Images as planes have their vectors spelled out against a whole line of all channels, if it is not longer."""
 BLOCK = 1 << 16
@@ -67,7 +68,13 @@ class Channels:
         flat = all(a.flags.c_contiguous for a in arrays)
         rows = arrays[0].ndim == 2 and regions == 1 and all(a.strides[1] == a.itemsize for a in arrays)
         self.as_is = flat or (rows and channels > 1)
-        self.fold = 1 if rows and not flat else most(places, WIDEST // channels) if channels > 1 else places
+        self.fold = (
+            1
+            if rows and not flat
+            else most(places, (WIDEST if regions == 1 else WIDE) // channels)
+            if channels > 1
+            else places
+        )
         self.width, self.long = self.fold * channels, places // self.fold
         self.across = regions // lines  # channels of a line, where lines are taken as they are
         self.spelled = lines > 1 and self.across * places <= LINE

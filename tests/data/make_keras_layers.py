@@ -80,6 +80,7 @@ FAMILIES: dict[str, dict[str, tuple[tuple[int, ...], Stack]]] = {
         "softmax, both": ((4, 3), lambda: bordered(L.Softmax(axis=[1, 2]))),
         "prelu": ((6,), lambda: bordered(L.PReLU("uniform", alpha_regularizer="l2"))),
         "prelu, shared": ((4, 3), lambda: bordered(L.PReLU("uniform", shared_axes=[1]))),
+        "prelu, held": ((6,), lambda: bordered(L.PReLU("uniform", alpha_constraint=keras.constraints.MaxNorm(0.05)))),
         "prelu, channels": ((2, 3, 3), lambda: bordered(L.PReLU("uniform", shared_axes=[1, 2]))),
     },
     "batch": {

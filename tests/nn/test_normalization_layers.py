@@ -118,6 +118,7 @@ def test_gradients_in_many_small_blocks(name: str, line: int, monkeypatch: pytes
     monkeypatch.setattr(channels, "LINE", line)
     monkeypatch.setattr(channels, "BLOCK", 24)
     monkeypatch.setattr(channels, "WIDEST", 12)
+    monkeypatch.setattr(channels, "WIDE", 12)
     monkeypatch.setattr(blocks, "BLOCK", 24)
     test_gradients(name)
 
