@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -280,6 +282,49 @@ def test_predictions_are_sums_over_windows(rows: int) -> None:
     x = RNG.standard_normal((rows, 7, 9, 3))
     plan = network.plan(rows, Learner(network, loss="mse")._test_work)
     np.testing.assert_allclose(plan.infer(x), naive(naive(x, first, 1, 1), second, 0, 2), atol=1e-12)
+
+
+def test_copies_and_what_was_pickled_train_alike() -> None:
+    x, y = RNG.standard_normal((6, 10, 9, 2)).astype(np.float32), RNG.standard_normal((6, 3)).astype(np.float32)
+    learner = Learner(network_of(), loss="mse", optimizer="adam")
+    learner.train_batch(x, y)
+    others = [copy.deepcopy(learner), pickle.loads(pickle.dumps(learner))]
+    for one in (learner, *others):
+        one.train_batch(x, y)
+        assert one.network.params.tobytes() == learner.network.params.tobytes()
+
+
+def test_configs_of_keras_2_are_read() -> None:
+    """It writes settings of Conv2D into all that is derived from it."""
+    common: dict[str, Any] = {
+        "kernel_size": [3, 3],
+        "data_format": "channels_last",
+        "groups": 1,
+        "dilation_rate": [1, 1],
+    }
+    kernel = {
+        "kernel_initializer": {"class_name": "GlorotUniform", "config": {"seed": None}},
+        "kernel_constraint": None,
+    }
+    made = SeparableConv2D.from_config({**common, **kernel, "filters": 2, "kernel_regularizer": None, "name": "s"})
+    assert made.kernel_size == (3, 3)
+    assert DepthwiseConv2D.from_config({**common, "depth_multiplier": 2}).depth_multiplier == 2
+    assert (
+        Conv2DTranspose.from_config({**common, **kernel, "filters": 2, "output_padding": None}).output_padding is None
+    )
+    with pytest.raises(InvalidInput, match="groups=2"):
+        DepthwiseConv2D.from_config({**common, "groups": 2})
+    with pytest.raises(InvalidInput, match="channels_first"):
+        Conv2D.from_config({**common, "filters": 2, "data_format": "channels_first"})
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_configs_are_read_again(name: str) -> None:
+    shape, layers = GRADIENTS[name]
+    network = Network([Input(shape), *layers()])
+    again = Network.from_config(network.get_config())
+    assert again.get_config() == network.get_config()
+    assert again.output_shape == network.output_shape
 
 
 SLIPS: list[tuple[Callable[[], Any], str]] = [

@@ -40,6 +40,12 @@ class Borders(Spatial):
             raise InvalidInput(f"{kind}({what}=…) must be a whole number from 0, or {forms}, not {given!r}")
         return tuple((int(a), int(b)) for a, b in pairs)
 
+    def get_config(self) -> dict[str, Any]:
+        found = super().get_config()
+        if self.rank == 1:
+            del found["data_format"]  # Keras 2 does not know it there
+        return found
+
     def in_config(self, pairs: Pairs) -> list[Any]:
         return [list(pair) for pair in pairs] if self.rank == 2 else list(pairs[0])
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -35,6 +35,8 @@ class ConvTranspose(Spatial):
     stride + max(kernel, stride). `output_padding` sets another size: what "valid" windows reach, or "same" ones keep of
     an odd kernel, and that many lines more. Settings and defaults are Keras's.
     """
+
+    off_options: ClassVar[Mapping[str, object]] = {"groups": 1}  # Keras 2 writes it
 
     def __init__(
         self,

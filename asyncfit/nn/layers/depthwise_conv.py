@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -30,6 +30,7 @@ __all__ = ["DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableCo
 class ByChannel(Spatial):
     """What they share: windows, and kernels `(*kernel_size, channels, depth_multiplier)`, a group for each channel."""
 
+    off_options: ClassVar[Mapping[str, object]] = {"groups": 1}  # Keras 2 writes it
     kernel_size: Shape
     strides: Shape
     padding: str
@@ -177,6 +178,11 @@ class SeparableConv(ByChannel):
     Weights: depthwise_kernel `(*kernel_size, channels, depth_multiplier)`, pointwise_kernel `(1, …, channels ·
     depth_multiplier, filters)`, bias `(filters,)`. Windows are those of Conv1D and Conv2D. Settings are Keras's.
     """
+
+    ignored_options = (
+        *Spatial.ignored_options,
+        *("kernel_initializer", "kernel_regularizer", "kernel_constraint"),  # Keras 2 writes them, and has no kernel
+    )
 
     def __init__(
         self,
