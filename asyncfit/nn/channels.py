@@ -68,13 +68,8 @@ class Channels:
         flat = all(a.flags.c_contiguous for a in arrays)
         rows = arrays[0].ndim == 2 and regions == 1 and all(a.strides[1] == a.itemsize for a in arrays)
         self.as_is = flat or (rows and channels > 1)
-        self.fold = (
-            1
-            if rows and not flat
-            else most(places, (WIDEST if regions == 1 else WIDE) // channels)
-            if channels > 1
-            else places
-        )
+        limit = (WIDEST if regions == 1 else WIDE) // channels
+        self.fold = places if channels == 1 else 1 if rows and not flat else most(places, limit)
         self.width, self.long = self.fold * channels, places // self.fold
         self.across = regions // lines  # channels of a line, where lines are taken as they are
         self.spelled = lines > 1 and self.across * places <= LINE
