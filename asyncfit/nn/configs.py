@@ -13,6 +13,7 @@ from typing import Any
 from asyncfit.errors import InvalidInput
 from asyncfit.names import unknown
 
+from .custom import reading_with
 from .layers import KINDS, InputLayer, Layer
 
 __all__ = ["read", "write"]
@@ -36,17 +37,18 @@ def read(config: Mapping[str, Any], custom: Mapping[str, type[Layer]]) -> tuple[
     if not isinstance(entries, Sequence) or isinstance(entries, str):
         raise InvalidInput(f"the config of a Sequential model needs a list 'layers', not {entries!r}")
     layers: list[Layer] = []
-    for entry in entries:
-        if not isinstance(entry, Mapping) or "class_name" not in entry:
-            raise InvalidInput(f"a layer's config is {{'class_name': …, 'config': …}}, not {entry!r}")
-        kind, settings = str(entry["class_name"]), entry.get("config") or {}
-        cls = custom.get(kind) or KINDS.get(kind)
-        if cls is None:
-            raise InvalidInput(unknown("layer class", kind, [*KINDS, *custom]))
-        if not layers and cls is not InputLayer:
-            shape = settings.get("batch_input_shape") or settings.get("batch_shape")
-            shape = shape or config.get("build_input_shape")
-            if shape is not None:
-                layers.append(InputLayer(shape[1:]))
-        layers.append(cls.from_config(settings))
+    with reading_with(custom):
+        for entry in entries:
+            if not isinstance(entry, Mapping) or "class_name" not in entry:
+                raise InvalidInput(f"a layer's config is {{'class_name': …, 'config': …}}, not {entry!r}")
+            kind, settings = str(entry["class_name"]), entry.get("config") or {}
+            cls = custom.get(kind) or KINDS.get(kind)
+            if cls is None:
+                raise InvalidInput(unknown("layer class", kind, [*KINDS, *custom]))
+            if not layers and cls is not InputLayer:
+                shape = settings.get("batch_input_shape") or settings.get("batch_shape")
+                shape = shape or config.get("build_input_shape")
+                if shape is not None:
+                    layers.append(InputLayer(shape[1:]))
+            layers.append(cls.from_config(settings))
     return config.get("name"), layers

@@ -13,6 +13,7 @@ import numpy as np
 from asyncfit.errors import InvalidInput
 
 from .arrays import Array, Call, Shape
+from .custom import anything, the_users
 from .naming import CheckedKeywords, fold, look_up, number, plain_config, whole
 from .workspace import Workspace
 
@@ -232,10 +233,17 @@ def get(given: ConstraintLike) -> Constraint | None:
     if given is None or isinstance(given, Constraint):
         return given
     if isinstance(given, str):
-        return look_up("constraint", given, TABLE, SPELLINGS)()
+        return (the_users(given, Constraint) or look_up("constraint", given, TABLE, SPELLINGS))()
     if isinstance(given, Mapping):
-        cls = look_up("constraint", str(given.get("class_name")), TABLE, SPELLINGS)
-        return cls.from_config(given.get("config") or {})
+        name, settings = str(given.get("class_name")), given.get("config") or {}
+        if name in ("OwnConstraint", "function"):  # as we and Keras write a function, by its name alone
+            function = settings.get("function") if isinstance(settings, Mapping) else settings
+            if callable(found := anything(str(function))):
+                return get(found)
+            raise InvalidInput(f"the constraint {function!r} is a function of the user's own, and not at hand")
+        cls = the_users(name, Constraint) or look_up("constraint", name, TABLE, SPELLINGS)
+        made: Constraint = cls.from_config(settings)
+        return made
     if isinstance(given, type):
         if issubclass(given, Constraint):
             return given()

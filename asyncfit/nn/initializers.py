@@ -15,6 +15,7 @@ import numpy as np
 from asyncfit.errors import InvalidInput
 
 from .arrays import Array, Shape
+from .custom import the_users
 from .naming import CheckedKeywords, fold, look_up, number, plain_config, whole
 
 __all__ = [
@@ -304,10 +305,12 @@ def get(given: InitializerLike) -> Initializer:
     if isinstance(given, Initializer):
         return given
     if isinstance(given, str):
-        return look_up("initializer", given, TABLE, SPELLINGS)()
+        return (the_users(given, Initializer) or look_up("initializer", given, TABLE, SPELLINGS))()
     if isinstance(given, Mapping):
-        cls = look_up("initializer", str(given.get("class_name")), TABLE, SPELLINGS)
-        return cls.from_config(given.get("config") or {})
+        name = str(given.get("class_name"))
+        cls = the_users(name, Initializer) or look_up("initializer", name, TABLE, SPELLINGS)
+        made: Initializer = cls.from_config(given.get("config") or {})
+        return made
     raise InvalidInput(f"an initializer is a name, an Initializer or a config, not {given!r}")
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from asyncfit.errors import InvalidInput
 
 from .arrays import Array, Shape
+from .custom import the_users
 from .naming import CheckedKeywords, fold, look_up, number, plain_config
 from .workspace import Workspace
 
@@ -256,10 +257,11 @@ def get(given: RegularizerLike) -> Regularizer | None:
     if given is None or isinstance(given, Regularizer):
         return given
     if isinstance(given, str):
-        cls = look_up("regularizer", given, TABLE, SPELLINGS)
+        cls = the_users(given, Regularizer) or look_up("regularizer", given, TABLE, SPELLINGS)
         return L1L2(0.01, 0.01) if cls is L1L2 else cls()
     if isinstance(given, Mapping):
-        cls = look_up("regularizer", str(given.get("class_name")), TABLE, SPELLINGS)
+        name = str(given.get("class_name"))
+        cls = the_users(name, Regularizer) or look_up("regularizer", name, TABLE, SPELLINGS)
         return cls.from_config(given.get("config") or {})
     if isinstance(given, type):
         return get(given())

@@ -19,7 +19,7 @@ from asyncfit import Sequential, load_model, modelfile
 from asyncfit.errors import InvalidInput
 from asyncfit.nn import Network, activations
 from asyncfit.nn.activations import Activation, LeakyReLU
-from asyncfit.nn.arrays import Array
+from asyncfit.nn.arrays import Array, Call
 from asyncfit.nn.layers import Activation as ActivationLayer
 from asyncfit.nn.layers import Dense, Flatten, Input
 from asyncfit.nn.workspace import Workspace
@@ -138,6 +138,34 @@ def test_sparsemax_is_the_nearest_point_of_the_simplex(axis: int) -> None:
     rest = z - found
     most = rest.max(axis, keepdims=True)
     np.testing.assert_allclose(np.where(found > 0, rest, most), np.broadcast_to(most, X.shape), atol=1e-9)
+
+
+class Cube(Activation):
+    """y = scale·z³."""
+
+    name = "cube"
+
+    def __init__(self, scale: float = 1.0) -> None:
+        self.scale = scale
+        self.name = self.full_name()
+
+    def forward(self, z: Array, y: Array, work: Workspace) -> list[Call]:
+        return [lambda: np.copyto(y, self.scale * z**3)]
+
+    def backward(self, z: Array, y: Array, dy: Array, work: Workspace) -> list[Call]:
+        return [lambda: np.multiply(dy, self.scale * 3 * z**2, dy)]
+
+
+def test_one_of_your_own_is_read_by_its_name() -> None:
+    stack = [Input(3), Dense(4, activation=Cube()), Dense(2, activation=Cube(2.0))]
+    check_gradient(learner64(list(stack), "mse"), RNG.random((6, 3)), RNG.random((6, 2)))
+    config = Network([Input(3), Dense(4, activation=Cube()), Dense(2, activation=Cube(2.0))]).get_config()
+    for own in (Cube, Cube()):
+        names: Any = {"cube": own}
+        found = [layer.activation for layer in Network.from_config(config, custom_objects=names).layers]
+        assert found == [Cube(), Cube(2.0)]
+    with pytest.raises(InvalidInput, match="unknown activation 'cube'"):
+        Network.from_config(config)
 
 
 def test_glu_halves_the_features() -> None:

@@ -102,8 +102,12 @@ def test_ones_of_your_own(own: Any) -> None:
     assert np.any(learner.network.get_weights()[2] * 2 % 1)
     assert network.layers[0].get_config()["kernel_constraint"]["class_name"] in ("Rounded", "OwnConstraint")
     assert copy.deepcopy(first.kernel_constraint) == first.kernel_constraint
-    with pytest.raises(InvalidInput, match=r"unknown constraint '(Rounded|OwnConstraint)'"):
+    with pytest.raises(InvalidInput, match=r"unknown constraint 'Rounded'|the constraint 'halves' is a function"):
         Network.from_config(network.get_config())
+    names: Any = {"Rounded": Rounded, "halves": halves}
+    again = Network.from_config(network.get_config(), custom_objects=names).layers[0]
+    assert isinstance(again, Dense)
+    assert again.kernel_constraint == constraints.get(own)
 
 
 def test_names_as_in_keras() -> None:

@@ -162,6 +162,19 @@ def test_settings_and_copies(one: Regularizer) -> None:
         assert slope[i] == pytest.approx((one(up) - one(down)) / (2 * step), rel=1e-5, abs=1e-8)
 
 
+def test_ones_of_your_own_are_read_by_their_names() -> None:
+    config = Network([Input(3), Dense(2, kernel_regularizer=Nearness())]).get_config()
+    own: Any = {"Nearness": Nearness}
+    (layer,) = Network.from_config(config, custom_objects=own).layers
+    assert isinstance(layer, Dense)
+    assert layer.kernel_regularizer == Nearness()
+    with pytest.raises(InvalidInput, match="unknown regularizer 'Nearness'"):
+        Network.from_config(config)
+    wrong: Any = {"Nearness": Dense}
+    with pytest.raises(InvalidInput, match="unknown regularizer 'Nearness'"):
+        Network.from_config(config, custom_objects=wrong)
+
+
 def test_names_as_in_keras() -> None:
     assert regularizers.get(None) is None
     assert regularizers.get("l1") == L1(0.01)

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from asyncfit.errors import InvalidInput
 from asyncfit.nn.arrays import Array
+from asyncfit.nn.custom import anything
 from asyncfit.nn.naming import fold, look_up, plain_config
 
 from .base import Activation as Activation
@@ -94,8 +95,13 @@ def _get(given: ActivationLike) -> Activation:
     if isinstance(given, Activation):
         return given
     if isinstance(given, str):
-        return look_up("activation", given, TABLE, SPELLINGS)
+        own = anything(given)
+        if own is None:
+            return look_up("activation", given, TABLE, SPELLINGS)
+        return _get(own() if isinstance(own, type) else own)
     if isinstance(given, Mapping):
+        if (own := anything(str(given.get("class_name")))) is not None:
+            return _get((own if isinstance(own, type) else type(own))(**(given.get("config") or {})))
         usual = look_up("activation", str(given.get("class_name")), TABLE, SPELLINGS)
         settings = dict(given.get("config") or {})
         if isinstance(usual, LeakyReLU) and "alpha" in settings:
