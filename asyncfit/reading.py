@@ -256,5 +256,7 @@ def check_values(learner: Learner, data: FitData) -> None:
         return
     assert data.train.y is not None  # that of the validation has been compared with it
     check_arrays(learner, data.train.x, data.train.y)
+    if (words := learner.network.words) is not None:
+        data.check_words(words)
     if learner.wants_limits:
         data.check_labels(classes(learner))

@@ -34,7 +34,7 @@ from .kinds import BatchSource, batch_source
 from .later import later
 from .lists import ListData
 from .stored import Stored
-from .values import check_finite, check_labels, check_some, nothing, weights_by_class
+from .values import check_finite, check_labels, check_some, check_words, nothing, weights_by_class
 
 __all__ = [
     "AnyPass",
@@ -84,6 +84,15 @@ class FitData:
         for name, source in (("y", self.train), ("the validation data's y", self.validation)):
             if source is not None:
                 check_labels_of(name, source, classes)
+
+    def check_words(self, words: int) -> None:
+        """Refuse what an Embedding of so many words does not know. O(rows): off the loop.
+
+        What is not in memory is checked by the layer, batch by batch.
+        """
+        for name, source in (("x", self.train), ("the validation data's x", self.validation)):
+            if isinstance(source, RowData) and not isinstance(source.x, Stored):
+                check_words(name, source.x, words)
 
     def check_portable(self) -> None:
         """Refuse what another process cannot read."""

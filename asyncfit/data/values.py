@@ -15,7 +15,7 @@ from asyncfit.errors import InvalidInput
 
 from .arrays import Array
 
-__all__ = ["check_finite", "check_labels", "check_some", "label_range", "nothing", "weights_by_class"]
+__all__ = ["check_finite", "check_labels", "check_some", "check_words", "label_range", "nothing", "weights_by_class"]
 
 BLOCK_BYTES = 1024 * 1024
 
@@ -103,6 +103,18 @@ def check_labels(name: str, y: Array, classes: int, *, tick: Callable[[], None] 
                 f"{name} has the label {value} in row {first + start + row:,}, but the model has {classes} classes: "
                 f"labels are whole numbers from 0 to {classes - 1} (here they go from {low:g} to {high:g}); number "
                 "them anew, or give the last layer as many units as there are classes"
+            )
+
+
+def check_words(name: str, x: Array, words: int) -> None:
+    """Refuse what an Embedding of so many words does not know. Fractions are cut off where it runs, as in Keras."""
+    for start, block in _blocks(x):
+        wrong = (block < 0) | (block >= words)
+        if wrong.any():
+            row = int(wrong.reshape(len(block), -1).any(axis=1).argmax())
+            raise InvalidInput(
+                f"{name} has {block[row][wrong[row]].ravel()[0]} in row {start + row:,}, but the model's Embedding "
+                f"takes whole numbers from 0 to {words - 1}; a larger input_dim takes more"
             )
 
 

@@ -19,6 +19,7 @@ from asyncfit.errors import InvalidInput
 from asyncfit.names import snake
 
 from . import configs
+from .activations import linear
 from .arrays import Array, DType, Shape
 from .constraints import Constraint
 from .layers import InputLayer, Layer
@@ -215,6 +216,16 @@ class Network:
         self.frozen = frozenset(layer.name for layer in self.layers if not layer.trainable)
         for layer, (layer.input_shape, layer.output_shape) in zip(self.layers, shapes, strict=True):
             layer.arrays = self.arrays_of(layer, params, fixed)
+
+    @property
+    def words(self) -> int | None:
+        """If the input is whole numbers for an Embedding: how many different ones it knows."""
+        for layer in self.layers:
+            if layer.words is not None:
+                return layer.words
+            if not layer.passes(training=False) or layer.followed_by is not linear:
+                return None
+        return None
 
     def drop_masks(self) -> list[Layer]:
         """The layers that get a mask, do not know of masks, and so neither heed it nor pass it on."""

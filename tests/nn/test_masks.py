@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from asyncfit.callbacks import LambdaCallback
 from asyncfit.errors import InvalidInput
 from asyncfit.nn import Learner, Network
 from asyncfit.nn.arrays import Array
@@ -24,6 +25,7 @@ from asyncfit.nn.layers import (
     Input,
     Layer,
     Masking,
+    Reshape,
     SimpleRNN,
 )
 from asyncfit.nn.prediction import quiet
@@ -212,3 +214,19 @@ def test_who_drops_a_mask_is_told(layers: list[Layer], dropping: list[str], capl
     model.compile("adam", "mse")
     behind = " does not know of masks: steps that are masked count in it and behind it as others do"
     assert [record.getMessage() for record in caplog.records] == [name + behind for name in dropping]
+
+
+@pytest.mark.parametrize("front", [[], [Reshape((4,))]], ids=["first", "behind a reshape"])
+def test_words_out_of_range_are_refused_before_a_run(front: list[Layer]) -> None:
+    model = Sequential([Input((2, 2)), *front, Embedding(5, 2), Flatten(), Dense(1)])
+    model.compile("adam", "mse")
+    x = np.zeros((6, 2, 2))
+    seen: list[Any] = []
+    x[4, 1, 1] = 5
+    hook = LambdaCallback(on_train_begin=seen.append)
+    message = r" has 5(\.0)? in row 4, but the model's Embedding takes whole numbers from 0 to 4"
+    with pytest.raises(InvalidInput, match="^x" + message):
+        model.fit(x, np.zeros(6), callbacks=[hook]).blocking()
+    with pytest.raises(InvalidInput, match="^the validation data's x" + message):
+        model.fit(x[:3], np.zeros(3), validation_data=(x, np.zeros(6)), callbacks=[hook]).blocking()
+    assert not seen

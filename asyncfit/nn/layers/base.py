@@ -72,6 +72,7 @@ class Layer(CheckedKeywords):
             output lie alike, whichever way.
         rows_apart: whether each row of the output depends on that row of the input alone.
         takes_integers: whether the layer would rather have whole numbers than floats as `Place.x`.
+        words: how many different ones there may be, from 0; None if that does not matter.
         trainable: whether its weights are trained; a change holds once the model is compiled again.
         input_shape, output_shape: without the batch; None until the model is built.
         arrays: the live weights by name, views of the network's flat array; empty until the model is built.
@@ -83,6 +84,7 @@ class Layer(CheckedKeywords):
     makes_mask: bool = False
     order: ClassVar[str] = "rows"
     takes_integers: bool = False
+    words: int | None = None
     rows_apart: ClassVar[bool] = True
     ignored_options: ClassVar[tuple[str, ...]] = ("dtype", "batch_input_shape", "batch_shape", "ragged", "sparse")
     off_options: ClassVar[Mapping[str, object]] = {}

@@ -30,7 +30,8 @@ class Embedding(Layer):
     Weights: embeddings `(input_dim, output_dim)`.
 
     Raises:
-        InvalidInput: while it runs, where a number is out of range; nothing was changed by that batch.
+        InvalidInput: a number is out of range: before a run, if the data is in memory, else while it runs; nothing was
+            changed by that batch.
     """
 
     ignored_options = (*Layer.ignored_options, "input_length")
@@ -56,7 +57,7 @@ class Embedding(Layer):
         super().__init__(
             name=name, input_shape=input_shape, trainable=trainable, activity_regularizer=activity_regularizer
         )
-        self.input_dim = whole("Embedding(input_dim=…)", input_dim, least=1)
+        self.input_dim = self.words = whole("Embedding(input_dim=…)", input_dim, least=1)
         self.output_dim = whole("Embedding(output_dim=…)", output_dim, least=1)
         self.embeddings_initializer = initializers.get(embeddings_initializer)
         self.embeddings_regularizer = regularizers.get(embeddings_regularizer)

@@ -48,7 +48,7 @@ class TimeDistributed(Wrapper):
                 f"TimeDistributed(layer=…): {type(layer).__name__} computes something over all rows, and Keras does so "
                 "for each step by itself, which is not supported"
             )
-        self.takes_integers = layer.takes_integers
+        self.takes_integers, self.words = layer.takes_integers, layer.words
 
     @property
     def inner(self) -> Sequence[Layer]:
