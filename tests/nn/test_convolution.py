@@ -47,6 +47,7 @@ from asyncfit.nn.layers import (
     ZeroPadding1D,
     ZeroPadding2D,
 )
+from asyncfit.nn.prediction import predict
 from asyncfit.nn.workspace import Workspace
 
 from .helpers import check_gradient, learner64
@@ -242,27 +243,32 @@ def test_tiles_and_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     np.testing.assert_allclose(found[2], found[0], rtol=1e-9, atol=1e-12)
 
 
-def test_of_equal_elements_the_first_one_gets_the_gradient() -> None:
-    for layers in ([Conv2D(1, 1), MaxPooling2D()], [Conv2D(1, 1), MaxPooling2D(padding="same")]):
-        network = Network([Input((4, 4, 1)), Conv2D(1, (4, 4), padding="same"), *layers, Flatten(), Dense(1)])
-        learner = Learner(network, loss="mse", optimizer="sgd")
-        plan = network.plan(2, learner._train_work, grads=learner._grads)
-        plan.enter()
-        plan.x[...] = 0  # all products are equal
-        for call in plan.forward:
-            call()
-        assert plan.dy is not None
-        plan.dy[...] = 1
-        learner._grads.fill(np.nan)
-        for call in plan.backward:
-            call()
-        assert np.isfinite(learner._grads).all()
-        kernel, bias, scale = (network.arrays_of(network.layers[i], learner._grads, None) for i in (0, 0, 1))
-        ends = network.get_weights()
-        expected = 2 * ends[4].sum() * ends[2].item()
-        assert bias["bias"].item() == pytest.approx(expected, rel=1e-5)
-        assert scale["bias"].item() == pytest.approx(2 * ends[4].sum(), rel=1e-5)
-        assert not kernel["kernel"].any()
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("pool", [(1, 2), (2, 1), (2, 2), (3, 3)])
+def test_of_equal_elements_the_first_one_gets_the_gradient(padding: str, pool: tuple[int, int]) -> None:
+    """The kernel looks at the first channel only, which is the same everywhere; the second one counts the pixels."""
+    learner = learner64([Input((6, 6, 2)), Conv2D(1, 1), MaxPooling2D(pool, padding=padding)], "mse")
+    learner.network.set_weights([np.array([1.0, 0.0]).reshape(1, 1, 2, 1), np.ones(1)])
+    x = np.stack([np.full((6, 6), 2.0), np.arange(36.0).reshape(6, 6)], -1)[None]
+    first = x[0, :: pool[0], :: pool[1], 1]
+    learner.train_batch(x, np.zeros((1, *first.shape, 1)))
+    slope = 2 * 3 / first.size
+    assert learner._grads.tolist() == pytest.approx([slope * 2 * first.size, slope * first.sum(), slope * first.size])
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("activation", ["relu", "linear", "tanh", "silu", "gelu"])
+def test_pooling_behind_a_convolution_is_pooling_of_its_output(activation: str, padding: str) -> None:
+    x = RNG.standard_normal((5, 7, 9, 2))
+    conv = Network([Input((7, 9, 2)), Conv2D(3, 2, activation=activation)], seed=1, _dtype=np.float64)
+    conv.set_weights([conv.get_weights()[0], np.full(3, -2.0)])
+    layers: list[Layer] = [Conv2D(3, 2, activation=activation), MaxPooling2D(3, padding=padding)]
+    both = Network([Input((7, 9, 2)), *layers], _dtype=np.float64)
+    both.set_weights(conv.get_weights())
+    y = predict(conv, x)
+    y = np.pad(y, [(0, 0), (0, 0), (0, 1), (0, 0)], constant_values=-np.inf) if padding == "same" else y[:, :, :6]
+    expected = y.reshape(5, 2, 3, -1, 3, 3).max((2, 4))
+    np.testing.assert_allclose(predict(both, x), expected, rtol=1e-12)
 
 
 def naive(x: Array, kernel: Array, padding: int, stride: int) -> Array:
