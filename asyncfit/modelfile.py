@@ -214,8 +214,8 @@ class Settings:
     weighted_metrics: list[Metric | str]
 
 
-def restored(model: SavedModel, name: str, seed: int | None = None) -> Network:
-    """The network that a file holds, with its weights; `name` is the file's.
+def restored(model: SavedModel, name: str, seed: int | None = None, own: Mapping[str, Any] = {}) -> Network:
+    """The network that a file holds, with its weights; `name` is the file's, `own` has layers' classes by their names.
 
     Raises:
         BadFile: the file describes layers that we do not have, or weights of another number or shape than theirs.
@@ -282,8 +282,11 @@ def _matched(
     return values
 
 
-def settings(model: SavedModel, name: str) -> Settings | None:
+def settings(model: SavedModel, name: str, own: Mapping[str, Any] = {}) -> Settings | None:
     """What to compile the network with; None if the file says nothing of training, or nothing of a loss.
+
+    Args:
+        own: a user's classes and functions, by the names in the file.
 
     Raises:
         BadFile: it says something that we cannot do.
@@ -296,8 +299,9 @@ def settings(model: SavedModel, name: str) -> Settings | None:
         raise BadFile(f"{name}: its training_config has loss_weights={weights!r}, which is not supported{hint}")
     with _blamed(name, "its training_config cannot be used: the loss", hint):
         loss = losses.get(_one(config["loss"]))
-    with _blamed(name, "its training_config cannot be used: the metrics", hint):
-        found, weighted = (metrics.get_all(_flat(config.get(key))) for key in ("metrics", "weighted_metrics"))
+    of_own = "; custom_objects={…} takes your own by their names"
+    with _blamed(name, "its training_config cannot be used: the metrics", of_own + hint):
+        found, weighted = (metrics.get_all(_flat(config.get(key)), own) for key in ("metrics", "weighted_metrics"))
     with _blamed(name, "its training_config cannot be used: the optimizer", hint):
         given = config.get("optimizer_config")
         if not isinstance(given, Mapping):

@@ -734,17 +734,23 @@ def _as_stored(rate: float) -> float:
 
 
 @keywords_checked
-def load_model(path: str | os.PathLike[str], *, compile: bool = True) -> Job[Sequential]:
+def load_model(
+    path: str | os.PathLike[str], *, compile: bool = True, custom_objects: Mapping[str, Any] | None = None
+) -> Job[Sequential]:
     """Read the model in a Keras `.h5`, as this library or Keras wrote it; training goes on where it was.
 
     Args:
         compile: False takes the layers and weights alone.
+        custom_objects: classes and functions of your own that the file names, by these names.
 
     Raises:
         FileNotFoundError: (when awaited) there is no such file.
         BadFile: (when awaited) it is no model that we can use; the message says why.
     """
-    return in_thread("load_model(…)", _load, _path_text("load_model", path), bool(compile))
+    own: Any = {} if custom_objects is None else custom_objects
+    if not isinstance(own, Mapping) or not all(isinstance(name, str) for name in own):
+        raise InvalidInput(f"custom_objects= takes a dict of classes and functions by their names, not {own!r}")
+    return in_thread("load_model(…)", _load, _path_text("load_model", path), bool(compile), dict(own))
 
 
 def _path_text(what: str, path: object) -> str:
@@ -754,12 +760,12 @@ def _path_text(what: str, path: object) -> str:
         raise InvalidInput(f"{what} takes a path (str or os.PathLike), not {path!r}") from None
 
 
-def _load(path: str, compiled: bool) -> Sequential:
+def _load(path: str, compiled: bool, own: Mapping[str, Any]) -> Sequential:
     saved = modelfile.read(path)
     model = Sequential.__new__(Sequential)
     Front.__init__(model)
-    model._take(modelfile.restored(saved, path), None)
-    settings = modelfile.settings(saved, path) if compiled else None
+    model._take(modelfile.restored(saved, path, own=own), None)
+    settings = modelfile.settings(saved, path, own) if compiled else None
     if settings is not None:
         model.compile(
             optimizer=settings.optimizer,

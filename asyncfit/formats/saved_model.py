@@ -61,7 +61,8 @@ def keras2_style(value: Any) -> Any:
     if isinstance(value, dict):
         if "class_name" not in value or "config" not in value:
             return {
-                key: _activation(item) if key == "activation" else keras2_style(item) for key, item in value.items()
+                key: _found_by_module(item) if key in ("activation", "fn") else keras2_style(item)
+                for key, item in value.items()
             }
         kind, config = value["class_name"], keras2_style(value["config"])
         if kind == "DTypePolicy" and isinstance(config, dict) and "name" in config:
@@ -77,8 +78,8 @@ def keras2_style(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _activation(value: Any) -> Any:
-    """A layer in place of an activation, which Keras finds by its module only."""
+def _found_by_module(value: Any) -> Any:
+    """A layer in place of an activation, or the function of a metric, which Keras finds by its module only."""
     found = keras2_style(value)
     if isinstance(value, dict) and isinstance(found, dict) and "module" in value:
         return {"module": value["module"], **found}

@@ -1,4 +1,5 @@
-"""Makes `keras_metrics.json`: what Keras's metrics say of given targets, outputs and weights.
+"""Makes `keras_metrics.json`: what Keras's metrics say of given targets, outputs and weights; and two models before
+training, `keras_metrics.h5` and `keras_metrics_masked.h5`, with what Keras reports of it.
 
     KERAS_BACKEND=torch python tests/data/make_keras_metrics.py
 
@@ -114,6 +115,52 @@ def value(cls: str, settings: dict[str, Any], y: Any, p: Any, w: Any) -> Any:
     return np.asarray(keras.ops.convert_to_numpy(metric.result()), float).tolist()
 
 
+def bias(y_true: Any, y_pred: Any) -> Any:
+    """A function of one's own."""
+    return keras.ops.mean(y_pred - y_true, axis=-1)
+
+
+def run(model: Any, name: str, x: Any, y: Any, w: Any, metrics: list[Any], weighted: list[Any]) -> dict[str, Any]:
+    """Save the model, train it for three epochs, and evaluate it."""
+    model.compile(keras.optimizers.SGD(0.2), "binary_crossentropy", metrics=metrics, weighted_metrics=weighted)
+    model.save(HERE / name)
+    half = len(x) // 2
+    history = model.fit(
+        x[:half], y[:half], sample_weight=None if w is None else w[:half], batch_size=8, epochs=3, shuffle=False,
+        validation_data=(x[half:], y[half:]) if w is None else (x[half:], y[half:], w[half:]), verbose=0,
+    ).history  # fmt: skip
+    figures = model.evaluate(x, y, sample_weight=w, batch_size=8, verbose=0, return_dict=True)
+    weights = None if w is None else w.tolist()
+    return {"file": name, "x": x.tolist(), "y": y.tolist(), "w": weights, "history": history, "evaluate": figures}
+
+
+def runs() -> list[dict[str, Any]]:
+    """Rows; and sequences of which steps are masked."""
+    keras.utils.set_random_seed(3)
+    m, layers = keras.metrics, keras.layers
+    rows = keras.Sequential([layers.Input((4,)), layers.Dense(3, "tanh"), layers.Dense(2, "sigmoid")])
+    x = RNG.standard_normal((40, 4)).astype(np.float32).round(3)
+    y = (x[:, :2] + RNG.standard_normal((40, 2)) > 0).astype(int)
+    metrics = [
+        "auc", "mse", "mape", m.AUC(curve="PR", num_thresholds=30, name="pr"), m.Precision(name="precision"),
+        m.Recall(thresholds=0.4, class_id=1, name="recall"), bias, m.F1Score("macro", name="f1"), m.R2Score(name="r2"),
+        m.BinaryIoU(name="iou"), "kl_divergence", m.RootMeanSquaredError(name="rmse"), "cosine_similarity",
+    ]  # fmt: skip
+    weighted = ["auc", "mae", bias, m.Precision(name="exact"), m.BinaryAccuracy(name="hits", threshold=0.4)]
+    first = run(rows, "keras_metrics.h5", x, y, RNG.random(40).round(3), metrics, weighted)
+
+    steps = keras.Sequential(
+        [layers.Input((5, 3)), layers.Masking(), layers.Dense(4, "tanh"), layers.Dense(1, "sigmoid")]
+    )
+    x = RNG.standard_normal((24, 5, 3)).astype(np.float32).round(3)
+    for row, length in enumerate(RNG.integers(1, 6, 24)):
+        x[row, length:] = 0
+    y = (x[..., :1] > 0.1).astype(int)
+    metrics = ["accuracy", "mse", m.BinaryAccuracy(name="hits"), m.RootMeanSquaredError(name="rmse")]
+    second = run(steps, "keras_metrics_masked.h5", x, y, None, metrics, ["mae"])
+    return [first, second]
+
+
 def main() -> None:
     sets, weights = data(), RNG.integers(0, 4, ROWS).astype(np.float32)
     whole = [value(cls, how, *sets[of], w) for cls, how, names in CASES for of in names for w in (None, weights)]
@@ -128,6 +175,7 @@ def main() -> None:
         "data": {name: {"y": np.asarray(y).tolist(), "p": p.tolist()} for name, (y, p) in sets.items()},
         "weights": weights.tolist(),
         "cases": cases,
+        "runs": runs(),
     }
     (HERE / "keras_metrics.json").write_text(json.dumps(document) + "\n")
     print(len(cases), "cases")

@@ -38,8 +38,8 @@ from .iou import IoU as IoU
 from .iou import MeanIoU as MeanIoU
 from .iou import OneHotIoU as OneHotIoU
 from .iou import OneHotMeanIoU as OneHotMeanIoU
+from .own import LossMetric, settings_of
 from .own import MeanMetricWrapper as MeanMetricWrapper
-from .own import of_loss
 from .probabilistic import BinaryCrossentropy as BinaryCrossentropy
 from .probabilistic import CategoricalCrossentropy as CategoricalCrossentropy
 from .probabilistic import CategoricalHinge as CategoricalHinge
@@ -216,6 +216,8 @@ def get(given: MetricLike, custom: Mapping[str, Any] = {}) -> Metric | str:
     if isinstance(found, str) and found in custom:
         found = custom[found]
     if isinstance(found, Metric):
+        if not hasattr(found, "name"):
+            raise InvalidInput(f"{type(found).__name__}.__init__ must call super().__init__(name)")
         return found
     if isinstance(found, str):
         return _named(found)
@@ -246,6 +248,18 @@ def _named(name: str) -> Metric | str:
     if (loss := losses.TABLE.get(fold(name))) is not None:
         return of_loss(loss, name)
     raise InvalidInput(unknown("metric", name, {*SPELLINGS, *losses.SPELLINGS}))
+
+
+def of_loss(given: losses.Loss | type[losses.Loss], name: str | None = None) -> Metric:
+    """A loss, or its class, as a metric: the metric of the same name and settings, else the mean of its function."""
+    loss = given() if isinstance(given, type) else given
+    cls = TABLE.get(fold(type(loss).name))
+    if cls is None or cls is CosineSimilarity:  # as a loss it is less where it is better
+        return LossMetric(loss, name)
+    try:
+        return cls(**settings_of(loss), name=name or type(loss).name)
+    except TypeError:
+        return LossMetric(loss, name)
 
 
 def _made(cls: type[Metric], settings: Mapping[str, Any]) -> Metric:
@@ -330,7 +344,7 @@ def directions(entries: Iterable[Entry], output_shape: Shape | None = None) -> d
 
 
 def config(metric: Metric | str) -> str | dict[str, Any]:
-    """What a training config holds: the name, or class and settings."""
+    """What a training config holds: the name, or class and settings; so that Keras reports under the same key."""
     if isinstance(metric, str):
         return metric
     if isinstance(metric, MeanMetricWrapper):
@@ -338,7 +352,7 @@ def config(metric: Metric | str) -> str | dict[str, Any]:
     cls = TABLE.get(fold(metric.name)) if metric.name in KERAS else None
     if cls is not None and type(metric) is cls:
         try:
-            if metric.get_config() == cls(name=metric.name).get_config():
+            if metric.get_config() == cls().get_config():  # under another name Keras would not know it again
                 return metric.name
         except TypeError:
             pass  # it needs settings

@@ -13,7 +13,7 @@ from asyncfit.nn.arrays import Array
 
 from .base import Metric
 
-__all__ = ["MeanMetricWrapper", "of_loss"]
+__all__ = ["LossMetric", "MeanMetricWrapper", "settings_of"]
 
 
 class MeanMetricWrapper(Metric):
@@ -51,9 +51,7 @@ class MeanMetricWrapper(Metric):
         name = str(getattr(self.fn, "__name__", self.name))
         if self.name == name and not self.kwargs:
             return name
-        return self._wrapped(
-            {"module": "builtins", "class_name": "function", "config": name, "registered_name": "function"}
-        )
+        return self._wrapped({"module": "builtins", "class_name": "function", "config": name})
 
     def _wrapped(self, fn: dict[str, str]) -> dict[str, Any]:
         settings = {"name": self.name, "dtype": "float32", "fn": fn, **self.kwargs}
@@ -76,19 +74,17 @@ class LossMetric(MeanMetricWrapper):
                 f"{loss!r} cannot be a metric: what it computes is no function of the targets and outputs that is "
                 "known here; give a function f(y_true, y_pred)"
             )
-        settings = {key: value for key, value in loss.get_config().items() if key not in ("name", "reduction", "dtype")}
-        standard = type(loss)().get_config()
-        settings = {key: value for key, value in settings.items() if value != standard.get(key)}
-        super().__init__(functions[type(loss)], name or type(loss).name, None, **settings)
+        super().__init__(functions[type(loss)], name or type(loss).name, None, **settings_of(loss))
         self.sparse = loss.sparse
 
     def written(self) -> str | dict[str, Any]:
         name = self.fn.__name__
-        return self._wrapped(
-            {"module": "keras.losses", "class_name": "function", "config": name, "registered_name": name}
-        )
+        module = "keras.metrics" if name.endswith("focal_crossentropy") else "keras.losses"  # as Keras exports them
+        return self._wrapped({"module": module, "class_name": "function", "config": name})
 
 
-def of_loss(loss: losses.Loss | type[losses.Loss], name: str | None = None) -> Metric:
-    """A loss, or its class, as a metric."""
-    return LossMetric(loss() if isinstance(loss, type) else loss, name)
+def settings_of(loss: losses.Loss) -> dict[str, Any]:
+    """What is not as it is by default."""
+    standard = type(loss)().get_config()
+    given = {key: value for key, value in loss.get_config().items() if key not in ("name", "reduction", "dtype")}
+    return {key: value for key, value in given.items() if value != standard.get(key)}
