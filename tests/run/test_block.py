@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 import asyncfit as af
+from asyncfit.data import FitPlan
 
 from .helpers import Gate, Linear, X, Y, fit, nothing_left, until
 
@@ -225,7 +226,7 @@ async def test_both_of_two_runs_fail() -> None:
 async def test_data_that_cannot_be_used_leaves_the_block_before_any_event() -> None:
     ends, own = Ends(), af.Trainer(Linear())
     with pytest.raises(ZeroDivisionError):
-        async with own._fit("x", own.trainable, _Broken(), **_HOW | {"callbacks": [ends]}) as run:  # type: ignore[arg-type]
+        async with own._fit("x", own.trainable, _Broken(), **_HOW | {"callbacks": [ends]}) as run:
             seen = [event async for event in run.events()]
     assert not ends.seen
     assert run.outcome == run.history.outcome == "failed"
@@ -239,10 +240,16 @@ _HOW: dict[str, Any] = {
 }  # fmt: skip
 
 
-class _Broken:
+class _Broken(FitPlan):
     """A plan whose data turns out to be unusable when it is read."""
 
-    def read(self, key: Any) -> Any:
+    def __init__(self) -> None:
+        names = ("rows", "validation", "split_at", "steps_per_epoch", "class_weight", "validation_steps")
+        how: dict[str, Any] = dict.fromkeys(names)
+        how |= {"epochs": 1, "initial_epoch": 0, "batch_size": 2, "shuffle": False, "validation_freq": 1}
+        super().__init__(validation_batch_size=2, **how)
+
+    def read(self, *args: Any, **kwargs: Any) -> Any:
         raise ZeroDivisionError
 
 
@@ -250,7 +257,7 @@ class _Broken:
 async def test_a_stream_of_a_started_run_that_never_begins_comes_to_its_end() -> None:
     own = af.Trainer(Linear())
     async with anyio.create_task_group() as group:
-        run = await own._fit("x", own.trainable, _Broken(), **_HOW | {"callbacks": []}).start(group)  # type: ignore[arg-type]
+        run = await own._fit("x", own.trainable, _Broken(), **_HOW | {"callbacks": []}).start(group)
         with anyio.fail_after(10):
             assert [event async for event in run.events()] == []
         with pytest.raises(ZeroDivisionError):
@@ -263,7 +270,7 @@ async def test_what_may_be_asked_of_a_run_that_never_begins() -> None:
     """A snapshot is the model as it is, a stop and a pause change nothing."""
     own = af.Trainer(Linear())
     async with anyio.create_task_group() as group:
-        run = await own._fit("x", own.trainable, _Broken(), **_HOW | {"callbacks": []}).start(group)  # type: ignore[arg-type]
+        run = await own._fit("x", own.trainable, _Broken(), **_HOW | {"callbacks": []}).start(group)
         run.stop()
         run.pause()
         run.set_learning_rate(0.5)

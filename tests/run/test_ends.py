@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import asyncfit as af
+from asyncfit.data import given_fit
 
 from .helpers import Gate, Linear, X, Y, fit, nothing_left, until, whole
 
@@ -408,7 +409,7 @@ async def test_news_of_the_model_come_before_and_can_be_cancelled() -> None:
         async with own._fit(
             "x",
             own.trainable,
-            None,  # type: ignore[arg-type]
+            given_fit(X, Y),
             callbacks=[],
             before=lambda subscriptions: [news],
             grace=0.05,
