@@ -161,6 +161,11 @@ class Sequential(Front):
         """The optimizer; None before `compile`. While a run trains the model, its `learning_rate` is read-only."""
         return None if self._learner is None else self._learner.optimizer
 
+    @property
+    def metrics_names(self) -> list[str]:
+        """The keys of what `evaluate` gives, in its order: "loss", then the metrics; empty before `compile`."""
+        return [] if self._learner is None else ["loss", *self._learner.metric_directions]
+
     def count_params(self) -> int:
         """How many numbers the weights have."""
         return self._network.count_params()

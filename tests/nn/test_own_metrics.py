@@ -166,8 +166,11 @@ def test_slips_are_told(given: Any, kind: type[Exception], message: str) -> None
 
 
 def test_several_values_stand_one_by_one() -> None:
-    figures = model([Parts(), metrics.Precision([0.3, 0.6])]).evaluate(X, Y, batch_size=10, return_dict=True).blocking()
+    one = model([Parts(), metrics.Precision([0.3, 0.6])])
+    figures = one.evaluate(X, Y, batch_size=10, return_dict=True).blocking()
     assert list(figures) == ["loss", "parts[0]", "parts[1]", "precision[0]", "precision[1]"]
+    assert one.metrics_names == list(figures)
+    assert Sequential([layers.Dense(1)]).metrics_names == []
     assert figures["parts[1]"] == 3
 
 

@@ -16,6 +16,7 @@ from asyncfit import callbacks, layers, metrics, optimizers
 from asyncfit.saving import Wish
 from asyncfit.testing import LoopbackExecutor
 
+from .portable import Deadly
 from .test_resuming import Counts, Keeps, same
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
@@ -86,6 +87,25 @@ async def test_a_run_goes_on_counting_in_the_midst_of_an_epoch(tmp_path: Path) -
         history = await again.fit(X, Y, callbacks=Counts(), resume=path, **how)
         same(again.state(), first.state())
         assert history.history == whole.history
+
+
+@pytest.mark.in_turn
+@pytest.mark.parametrize("at", [0, 3])
+async def test_a_worker_that_is_lost_in_the_midst_of_an_epoch_is_replaced_to_the_bit(at: int, tmp_path: Path) -> None:
+    async def trained_with(mark: Path, executor: Any) -> tuple[Any, Any, list[af.Event]]:
+        model, lost, bus = network(), list[af.Event](), af.EventBus()
+        bus.subscribe(af.WorkerRestarted, lost.append)
+        model.compile("adam", "binary_crossentropy", metrics=["auc", Deadly(str(mark), at)], weighted_metrics="mae")
+        history = await model.fit(X, Y, callbacks=Decides(), epochs=5, executor=executor, bus=bus, **HOW)
+        return dict(model.state()), history.history, lost
+
+    (tmp_path / "calm").touch()
+    state, history, _ = await trained_with(tmp_path / "calm", "thread")
+    async with af.ProcessExecutor(restarts=2) as executor:
+        other, same_history, lost = await trained_with(tmp_path / "mark", executor)
+    assert len(lost) == 1
+    same(other, state)
+    assert same_history == history
 
 
 def of_rows(rows: slice) -> Any:
