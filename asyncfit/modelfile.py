@@ -215,13 +215,13 @@ class Settings:
 
 
 def restored(model: SavedModel, name: str, seed: int | None = None, own: Mapping[str, Any] = {}) -> Network:
-    """The network that a file holds, with its weights; `name` is the file's, `own` has layers' classes by their names.
+    """The network that a file holds, with its weights; `name` is the file's, `own` the user's classes by theirs.
 
     Raises:
         BadFile: the file describes layers that we do not have, or weights of another number or shape than theirs.
     """
     with _blamed(name, "its model_config cannot be used"):
-        title, layers = configs.read(model.config, ADAPTED)
+        title, layers = configs.read(model.config, {**ADAPTED, **own})
         if len(layers) > _MOST_LAYERS:
             raise InvalidInput(f"it lists {len(layers):,} layers; {_MOST_LAYERS:,} are read at most")
         wanted = _wanted(layers)

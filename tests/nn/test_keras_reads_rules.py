@@ -13,8 +13,11 @@ import pytest
 
 from asyncfit import Sequential, load_model
 from asyncfit.constraints import MaxNorm, MinMaxNorm
-from asyncfit.layers import ActivityRegularization, Dense, Input
-from asyncfit.regularizers import L1L2, OrthogonalRegularizer
+from asyncfit.errors import BadFile
+from asyncfit.layers import ActivityRegularization, Dense, Input, Layer
+from asyncfit.nn.arrays import Array
+from asyncfit.nn.workspace import Place
+from asyncfit.regularizers import L1L2, OrthogonalRegularizer, Regularizer
 
 DATA = Path(__file__).parents[1] / "data"
 KERAS = os.environ.get("KERAS_PYTHON")
@@ -45,6 +48,45 @@ def test_a_file_keeps_them(tmp_path: Path) -> None:
     assert again.get_config() == model.get_config()
     assert again.evaluate(X, Y).blocking() == model.evaluate(X, Y).blocking()
     assert again.fit(X, Y, **HOW).blocking().history == model.fit(X, Y, **HOW).blocking().history
+
+
+class Nearness(Regularizer):
+    """(1 − Σ x)²."""
+
+    def __call__(self, x: Array) -> float:
+        return float((1 - x.sum()) ** 2)
+
+    def gradient(self, x: Array) -> Array:
+        return np.full_like(x, 2 * (x.sum() - 1))
+
+
+class Twice(Layer):
+    """y = 2x."""
+
+    def plan(self, at: Place) -> None:
+        at.forward.append(lambda: np.multiply(at.x, 2, at.y))
+        if (dy := at.dy) is not None and at.dx is not None:
+            at.backward.append(lambda: np.multiply(dy, 2, at.dx))
+
+
+def halves(w: Array) -> Array:
+    found: Array = np.round(w * 2) / 2
+    return found
+
+
+def test_what_is_your_own_is_read_by_its_name(tmp_path: Path) -> None:
+    stack = [Input(5), Dense(4, kernel_regularizer=Nearness(), kernel_constraint=halves), Twice(), Dense(2)]
+    model, path = Sequential(stack, seed=1), tmp_path / "m.h5"
+    model.compile("sgd", "mse")
+    model.fit(X, Y, **HOW).blocking()
+    model.save(path).blocking()
+    own = {"Nearness": Nearness, "halves": halves, "Twice": Twice}
+    again = load_model(path, custom_objects=own).blocking()
+    assert again.evaluate(X, Y).blocking() == model.evaluate(X, Y).blocking()
+    assert again.fit(X, Y, **HOW).blocking().history == model.fit(X, Y, **HOW).blocking().history
+    for name in own:
+        with pytest.raises(BadFile, match=name):
+            load_model(path, custom_objects={n: one for n, one in own.items() if n != name}).blocking()
 
 
 @pytest.mark.slow
