@@ -51,10 +51,10 @@ def check_targets(
                 "for two classes and one output use 'binary_crossentropy'"
             )
         if limits is not None:
-            labels(loss.name, output[-1], limits)
+            labels(loss.name, output[-1], limits, getattr(loss, "ignore_class", None))
     elif not fits(output, targets):
         hint = ""
-        if loss.name == "categorical_crossentropy" and targets in (output[:-1], (*output[:-1], 1)):
+        if of_classes(loss) and targets in (output[:-1], (*output[:-1], 1)):
             hint = "; for class numbers use 'sparse_categorical_crossentropy'"
         elif len(targets) == len(output):
             hint = f"; give the last layer {targets[-1]} unit{'s' * (targets[-1] != 1)}, or other targets"
@@ -62,7 +62,7 @@ def check_targets(
             f"the model gives outputs of shape {with_batch(output)}, so {loss.name} needs y of that shape, "
             f"not {with_batch(targets)}{hint}"
         )
-    if loss.name == "categorical_crossentropy" and output[-1] < 2:
+    if of_classes(loss) and output[-1] < 2:
         raise InvalidInput(
             f"{loss.name} needs one output for each class, but the model ends with 1; use 'binary_crossentropy'"
         )
@@ -76,8 +76,11 @@ def check_targets(
             )
 
 
-def labels(loss: str, classes: int, limits: tuple[float, float]) -> None:
-    low, high = limits
+def labels(loss: str, classes: int, limits: tuple[float, float], ignored: int | None) -> None:
+    """Class numbers must be those of outputs. Where one that stands for "ignore" is the lowest or the highest target,
+    the next to it is not known, and not looked at.
+    """
+    low, high = (0.0 if limit == ignored else limit for limit in limits)
     if not (np.isfinite(low) and np.isfinite(high)) or low < 0 or high > classes - 1:
         raise InvalidInput(
             f"{loss} takes class numbers from 0 to {classes - 1}, because the model ends with {classes} units, "
@@ -92,6 +95,10 @@ def check_weights(shape: Sequence[int], dtype: DType | type | str, output: Shape
     if tuple(shape) not in ((), (1,), output[:-1]):
         expected = " or ".join(dict.fromkeys((with_batch(()), with_batch(output[:-1]))))
         raise InvalidInput(f"sample_weight has the shape {with_batch(shape)}, but must have {expected}")
+
+
+def of_classes(loss: Loss) -> bool:
+    return type(loss).__name__ in ("CategoricalCrossentropy", "CategoricalFocalCrossentropy")
 
 
 def numeric(what: str, dtype: DType) -> None:

@@ -404,7 +404,7 @@ class Learner:
             work=plan.workspace, y=plan.y, logits=plan.z if fused else None, dy=plan.dy if train else None,
             target_shape=y_shape, weighted=weighted, mask=plan.mask,
         )  # fmt: skip
-        value = self.loss.bind(outcome)
+        value = self.loss.bound(outcome)
         tally = self._train_tally if train else self._test_tally
         metrics: list[tuple[str, Callable[[], float]]] = []
         counts: list[Call] = []

@@ -6,7 +6,9 @@ batch in, whatever their type is; `target_shape` may lack the last axis of lengt
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -45,6 +47,7 @@ class Outcome:
     weight_views: list[Array] = field(default_factory=list)
     """To be filled with the sample weights, shaped so that they broadcast."""
     begin: list[Call] = field(default_factory=list)
+    _once: bool = False
     _given: bool = False
     _dense: Array | None = None
     _labels: Array | None = None
@@ -104,7 +107,30 @@ class Outcome:
                 self.weight_views.append(self._given_weights.reshape(self.y.shape[0], -1))
         return self._given_weights
 
+    def counted_once(self) -> Outcome:
+        """The same for a loss alone, where those that the mask keeps do not take over the weight of the others."""
+        if self.mask is None:
+            return self
+        found = copy.copy(self)
+        found._once, found._weights = True, None
+        return found
+
+    def with_mask(self, mask: Array) -> Outcome:
+        """The same for a loss alone that leaves out more: what `mask`, one of bool for each prediction, does not keep.
+
+        A mask that the layers found is taken into `mask` in each batch, by a call in `begin`.
+        """
+        found = copy.copy(self)
+        if self.mask is not None:
+            theirs = self.mask.reshape(mask.shape)
+            self.begin.append(lambda: np.logical_and(mask, theirs, mask))
+        found.mask, found.weighted, found._weights = mask, True, None
+        return found
+
     def _masked(self, mask: Array, given: Array, weights: Array) -> Call:
+        if self._once:
+            return partial(np.multiply, given, mask, weights)
+
         def run() -> None:
             counted = np.count_nonzero(mask)
             np.multiply(given, mask, weights)

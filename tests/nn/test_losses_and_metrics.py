@@ -140,7 +140,11 @@ BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: losses.get([1]), InvalidInput, "a loss is a name"),  # type: ignore[arg-type]
     (lambda: losses.BinaryCrossentropy(label_smoothing=2), InvalidInput, "label_smoothing"),
     (lambda: losses.BinaryCrossentropy(fromLogits=True), TypeError, "did you mean 'from_logits'"),  # type: ignore[call-arg]
-    (lambda: losses.get({"class_name": "MeanSquaredError", "config": {"reduction": "sum"}}), InvalidInput, "reduction"),
+    (
+        lambda: losses.get({"class_name": "MeanSquaredError", "config": {"reduction": "none"}}),
+        InvalidInput,
+        "reduction",
+    ),
     (lambda: metrics.get_all(["acuracy"]), InvalidInput, "did you mean 'accuracy'"),
     (lambda: metrics.get_all(3), InvalidInput, "metrics is a list"),  # type: ignore[arg-type]
     (lambda: metrics.get_all([3]), InvalidInput, "a metric is a name"),  # type: ignore[list-item]

@@ -16,41 +16,119 @@ from .crossentropy import SparseCategoricalCrossentropy as SparseCategoricalCros
 from .crossentropy import binary_crossentropy as binary_crossentropy
 from .crossentropy import categorical_crossentropy as categorical_crossentropy
 from .crossentropy import sparse_categorical_crossentropy as sparse_categorical_crossentropy
+from .focal import BinaryFocalCrossentropy as BinaryFocalCrossentropy
+from .focal import CategoricalFocalCrossentropy as CategoricalFocalCrossentropy
+from .focal import binary_focal_crossentropy as binary_focal_crossentropy
+from .focal import categorical_focal_crossentropy as categorical_focal_crossentropy
+from .hinge import CategoricalHinge as CategoricalHinge
+from .hinge import Hinge as Hinge
+from .hinge import SquaredHinge as SquaredHinge
+from .hinge import categorical_hinge as categorical_hinge
+from .hinge import hinge as hinge
+from .hinge import squared_hinge as squared_hinge
+from .probabilistic import KLDivergence as KLDivergence
+from .probabilistic import Poisson as Poisson
+from .probabilistic import kl_divergence as kl_divergence
+from .probabilistic import poisson as poisson
+from .regression import Huber as Huber
+from .regression import LogCosh as LogCosh
 from .regression import MeanAbsoluteError as MeanAbsoluteError
+from .regression import MeanAbsolutePercentageError as MeanAbsolutePercentageError
 from .regression import MeanSquaredError as MeanSquaredError
+from .regression import MeanSquaredLogarithmicError as MeanSquaredLogarithmicError
+from .regression import huber as huber
+from .regression import log_cosh as log_cosh
 from .regression import mean_absolute_error as mean_absolute_error
+from .regression import mean_absolute_percentage_error as mean_absolute_percentage_error
 from .regression import mean_squared_error as mean_squared_error
+from .regression import mean_squared_logarithmic_error as mean_squared_logarithmic_error
+from .similarity import CosineSimilarity as CosineSimilarity
+from .similarity import Dice as Dice
+from .similarity import Tversky as Tversky
+from .similarity import cosine_similarity as cosine_similarity
+from .similarity import dice as dice
+from .similarity import tversky as tversky
 
 __all__ = [
     "BinaryCrossentropy",
+    "BinaryFocalCrossentropy",
     "CategoricalCrossentropy",
+    "CategoricalFocalCrossentropy",
+    "CategoricalHinge",
+    "CosineSimilarity",
+    "Dice",
+    "Hinge",
+    "Huber",
+    "KLDivergence",
+    "LogCosh",
     "Loss",
     "LossLike",
     "MeanAbsoluteError",
+    "MeanAbsolutePercentageError",
     "MeanSquaredError",
+    "MeanSquaredLogarithmicError",
+    "Poisson",
     "SparseCategoricalCrossentropy",
+    "SquaredHinge",
+    "Tversky",
     "binary_crossentropy",
+    "binary_focal_crossentropy",
     "categorical_crossentropy",
+    "categorical_focal_crossentropy",
+    "categorical_hinge",
     "config",
+    "cosine_similarity",
+    "dice",
     "get",
+    "hinge",
+    "huber",
+    "kl_divergence",
+    "log_cosh",
     "mean_absolute_error",
+    "mean_absolute_percentage_error",
     "mean_squared_error",
+    "mean_squared_logarithmic_error",
+    "poisson",
     "sparse_categorical_crossentropy",
+    "squared_hinge",
+    "tversky",
 ]
 
 LossLike: TypeAlias = str | Loss | type[Loss] | Callable[..., Array] | Mapping[str, Any]
 
 KINDS: dict[Callable[..., Array], type[Loss]] = {
-    mean_squared_error: MeanSquaredError,
-    mean_absolute_error: MeanAbsoluteError,
     binary_crossentropy: BinaryCrossentropy,
     categorical_crossentropy: CategoricalCrossentropy,
     sparse_categorical_crossentropy: SparseCategoricalCrossentropy,
+    binary_focal_crossentropy: BinaryFocalCrossentropy,
+    categorical_focal_crossentropy: CategoricalFocalCrossentropy,
+    categorical_hinge: CategoricalHinge,
+    hinge: Hinge,
+    squared_hinge: SquaredHinge,
+    kl_divergence: KLDivergence,
+    poisson: Poisson,
+    huber: Huber,
+    log_cosh: LogCosh,
+    mean_absolute_error: MeanAbsoluteError,
+    mean_absolute_percentage_error: MeanAbsolutePercentageError,
+    mean_squared_error: MeanSquaredError,
+    mean_squared_logarithmic_error: MeanSquaredLogarithmicError,
+    cosine_similarity: CosineSimilarity,
+    dice: Dice,
+    tversky: Tversky,
 }
 SPELLINGS: dict[str, type[Loss]] = {cls.name: cls for cls in KINDS.values()} | {
     "bce": BinaryCrossentropy,
+    "cosine": CosineSimilarity,
+    "cosine_proximity": CosineSimilarity,
+    "huber_loss": Huber,
+    "kld": KLDivergence,
+    "kullback_leibler_divergence": KLDivergence,
+    "logcosh": LogCosh,
     "mae": MeanAbsoluteError,
+    "mape": MeanAbsolutePercentageError,
     "mse": MeanSquaredError,
+    "msle": MeanSquaredLogarithmicError,
 }
 TABLE = {fold(name): cls for name, cls in SPELLINGS.items()}
 

@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from asyncfit.errors import InvalidInput
 from asyncfit.nn.arrays import Array, Call
 from asyncfit.nn.naming import number
 from asyncfit.nn.outcome import Outcome, flat
 
-from .base import Loss
-from .regression import pair
+from .base import MEAN, Loss, last_axis
+from .pointwise import pair
 
 __all__ = [
     "BinaryCrossentropy",
@@ -44,7 +45,16 @@ class BinaryCrossentropy(Loss):
 
     name = "binary_crossentropy"
 
-    def __init__(self, from_logits: bool = False, label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: str | None = MEAN,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(reduction, name)
+        last_axis(self, axis)
         self.from_logits = bool(from_logits)
         self.label_smoothing = smoothing("BinaryCrossentropy", label_smoothing)
         self.fuses = None if from_logits else "sigmoid"
@@ -141,7 +151,16 @@ class CategoricalCrossentropy(Loss):
 
     name = "categorical_crossentropy"
 
-    def __init__(self, from_logits: bool = False, label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: str | None = MEAN,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(reduction, name)
+        last_axis(self, axis)
         self.from_logits = bool(from_logits)
         self.label_smoothing = smoothing(type(self).__name__, label_smoothing)
         self.fuses = None if from_logits else "softmax"
@@ -222,16 +241,37 @@ class CategoricalCrossentropy(Loss):
 
 
 class SparseCategoricalCrossentropy(CategoricalCrossentropy):
-    """−log p of the true class; targets are class numbers from 0."""
+    """−log p of the true class; targets are class numbers from 0.
+
+    Predictions whose target is `ignore_class` do not count, and the mean is that over the others.
+    """
 
     name = "sparse_categorical_crossentropy"
     sparse = True
 
-    def __init__(self, from_logits: bool = False) -> None:
-        super().__init__(from_logits)
+    def __init__(
+        self,
+        from_logits: bool = False,
+        ignore_class: int | None = None,
+        axis: int = -1,
+        reduction: str | None = MEAN,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(from_logits, 0.0, axis, reduction, name)
+        if ignore_class is not None and (isinstance(ignore_class, bool) or int(ignore_class) != ignore_class):
+            raise InvalidInput(f"{type(self).__name__}(ignore_class=…) is a class number, not {ignore_class!r}")
+        self.ignore_class = None if ignore_class is None else int(ignore_class)
 
     def get_config(self) -> dict[str, Any]:
-        return {k: v for k, v in super().get_config().items() if k != "label_smoothing"}
+        found = {k: v for k, v in super().get_config().items() if k != "label_smoothing"}
+        return found if self.ignore_class is None else found | {"ignore_class": self.ignore_class}
+
+    def bound(self, at: Outcome) -> Callable[[], float]:
+        if self.ignore_class is not None:
+            mask = at.work.take((at.rows, 1), bool)
+            at.begin.append(partial(np.not_equal, at.labels(), np.array(self.ignore_class, at.y.dtype), mask))
+            at = at.with_mask(mask)
+        return super().bound(at)
 
     def _targets(self, at: Outcome, t: Array, total: Array) -> list[Call]:
         classes = np.arange(t.shape[-1], dtype=t.dtype)
@@ -249,8 +289,10 @@ def rows_of(array: Array) -> Array:
     return found
 
 
-def binary_crossentropy(y_true: Array, y_pred: Array, from_logits: bool = False, label_smoothing: float = 0.0) -> Array:
-    """−t·log p − (1 − t)·log(1 − p), mean over the last axis: one value for each prediction."""
+def binary_crossentropy(
+    y_true: Array, y_pred: Array, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
+) -> Array:
+    """−t·log p − (1 − t)·log(1 − p), mean over `axis`: one value for each prediction."""
     t, y = pair(y_true, y_pred)
     t = t * (1 - label_smoothing) + label_smoothing / 2
     if from_logits:
@@ -258,30 +300,34 @@ def binary_crossentropy(y_true: Array, y_pred: Array, from_logits: bool = False,
     else:
         y = np.clip(y, y.dtype.type(EPSILON), y.dtype.type(1 - EPSILON))
         each = -(t * np.log(y) + (1 - t) * np.log(1 - y))
-    return np.asarray(np.mean(each, axis=-1))
+    return np.asarray(np.mean(each, axis=axis))
 
 
 def categorical_crossentropy(
-    y_true: Array, y_pred: Array, from_logits: bool = False, label_smoothing: float = 0.0
+    y_true: Array, y_pred: Array, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
 ) -> Array:
-    """−Σ t·log p over the last axis: one value for each prediction."""
+    """−Σ t·log p over `axis`: one value for each prediction."""
     t, y = pair(y_true, y_pred)
     t = t * (1 - label_smoothing) + label_smoothing / t.shape[-1]
-    return np.asarray(-np.sum(t * log_probabilities(y, from_logits), axis=-1))
+    return np.asarray(-np.sum(t * log_probabilities(y, from_logits, axis), axis=axis))
 
 
-def sparse_categorical_crossentropy(y_true: Array, y_pred: Array, from_logits: bool = False) -> Array:
-    """−log p of the true class: one value for each prediction."""
+def sparse_categorical_crossentropy(
+    y_true: Array, y_pred: Array, from_logits: bool = False, ignore_class: int | None = None, axis: int = -1
+) -> Array:
+    """−log p of the true class: one value for each prediction, 0 where that is `ignore_class`."""
     y = np.asarray(y_pred)
     y = y if y.dtype == np.float64 else y.astype(np.float32)
     t = np.asarray(y_true).astype(np.intp)
-    t = t[..., 0] if t.ndim == y.ndim and t.shape[-1] == 1 else t
-    return np.asarray(-np.take_along_axis(log_probabilities(y, from_logits), t[..., None], -1)[..., 0])
+    t = t if t.ndim == y.ndim and t.shape[axis] == 1 else np.expand_dims(t, axis)
+    left_out = np.zeros(t.shape, bool) if ignore_class is None else t == ignore_class
+    each = -np.take_along_axis(log_probabilities(y, from_logits, axis), np.where(left_out, 0, t), axis)
+    return np.asarray(np.squeeze(np.where(left_out, y.dtype.type(0), each), axis))
 
 
-def log_probabilities(y: Array, from_logits: bool) -> Array:
+def log_probabilities(y: Array, from_logits: bool, axis: int = -1) -> Array:
     if from_logits:
-        z = y - y.max(axis=-1, keepdims=True)
-        return np.asarray(z - np.log(np.exp(z).sum(axis=-1, keepdims=True)))
-    y = y / y.sum(axis=-1, keepdims=True)
+        z = y - y.max(axis=axis, keepdims=True)
+        return np.asarray(z - np.log(np.exp(z).sum(axis=axis, keepdims=True)))
+    y = y / y.sum(axis=axis, keepdims=True)
     return np.asarray(np.log(np.clip(y, y.dtype.type(EPSILON), y.dtype.type(1 - EPSILON))))
