@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from asyncfit import Sequential, layers, load_model, losses, metrics
+from asyncfit import Sequential, layers, load_model, losses, metrics, regularizers
 from asyncfit.errors import BadFile, InvalidInput
+from asyncfit.nn import losses as losses_
 from asyncfit.nn.arrays import Array
 
 RNG = np.random.default_rng(0)
@@ -75,6 +76,25 @@ def test_the_docstrings_examples_work_and_survive_a_file(tmp_path: Path) -> None
     assert again.evaluate(X, Y, sample_weight=W, batch_size=7, return_dict=True).blocking() == figures
 
 
+class Wide(layers.Dense):
+    pass
+
+
+class Slight(regularizers.L2):
+    pass
+
+
+def test_layers_and_penalties_of_ones_own_are_found_by_their_names_too(tmp_path: Path) -> None:
+    one = Sequential([layers.Input((3,)), Wide(4), layers.Dense(1, kernel_regularizer=Slight(0.1))])
+    one.compile("sgd", "mse", metrics=[bias])
+    one.save(tmp_path / "m.h5").blocking()
+    with pytest.raises(BadFile, match="unknown layer class 'Wide'"):
+        load_model(tmp_path / "m.h5").blocking()
+    again = load_model(tmp_path / "m.h5", custom_objects={"Wide": Wide, "Slight": Slight, "bias": bias}).blocking()
+    assert [type(layer) for layer in again.layers] == [Wide, layers.Dense]
+    assert again.evaluate(X, Y).blocking() == one.evaluate(X, Y).blocking()
+
+
 def test_class_numbers_come_as_whole_numbers_without_the_last_axis() -> None:
     one = Sequential([layers.Input((3,)), layers.Dense(4)], seed=2)
     labels = RNG.integers(0, 4, 30)
@@ -101,6 +121,27 @@ def test_losses_are_metrics() -> None:
         np.mean(losses.binary_crossentropy(Y[:, None], p, label_smoothing=0.2)), rel=1e-5
     )
     assert figures["binary_crossentropy_1"] == pytest.approx(figures["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("function", losses_.KINDS, ids=lambda function: function.__name__)
+def test_each_loss_is_a_metric_as_function_class_object_and_name(function: Any, tmp_path: Path) -> None:
+    cls = losses_.KINDS[function]
+    one = Sequential([layers.Input((3,)), layers.Dense(2, "softmax")], seed=0)
+    y = RNG.integers(0, 2, 30) if cls.sparse else np.eye(2)[RNG.integers(0, 2, 30)]
+    own = [function, cls, cls()] if cls.name == "cosine_similarity" else [function, cls, cls(), cls.name]
+    one.compile("sgd", cls(), metrics=own)
+    figures = one.evaluate(X, y, return_dict=True).blocking()
+    assert [*figures.values()] == pytest.approx([figures["loss"]] * (1 + len(own)), rel=1e-5)
+    one.save(tmp_path / "m.h5").blocking()
+    assert load_model(tmp_path / "m.h5").blocking().evaluate(X, y, return_dict=True).blocking() == figures
+
+
+def test_settings_of_losses_count() -> None:
+    one = model([losses.Huber(delta=0.1), "log_cosh", "kld"])
+    figures = one.evaluate(X, Y, return_dict=True).blocking()
+    assert list(figures) == ["loss", "huber", "log_cosh", "kld"]
+    p = one.predict(X).blocking()
+    assert figures["huber"] == pytest.approx(np.mean(losses.huber(Y[:, None], p, delta=0.1)), rel=1e-5)
 
 
 def test_losses_as_metrics_survive_a_file(tmp_path: Path) -> None:

@@ -208,6 +208,20 @@ async def test_evaluations_beside_a_training_do_not_mix() -> None:
     assert figures == [pytest.approx(expected, rel=1e-5)] * 3
 
 
+async def test_what_a_worker_cannot_import_is_refused_and_so_is_another_models_checkpoint(tmp_path: Path) -> None:
+    def local(y_true: Any, y_pred: Any) -> Any:
+        return y_pred - y_true
+
+    model = network()
+    model.compile("adam", "binary_crossentropy", metrics=["auc", local])
+    with pytest.raises(af.InvalidInput, match=r"local is defined in a function.*executor='thread'"):
+        await model.fit(X, Y, executor="process", **HOW)
+    keeps = Keeps(tmp_path, Wish(every=3))
+    await model.fit(X, Y, callbacks=keeps, epochs=1, **HOW)
+    with pytest.raises(af.InvalidInput, match=r"of another run.*metrics"):
+        await network().fit(X, Y, resume=keeps.taken[0][1], epochs=1, **HOW)
+
+
 def test_models_without_them_keep_their_state_and_copies_bring_them_along() -> None:
     plain = af.Sequential([layers.Input((5,)), layers.Dense(1)])
     plain.compile("sgd", "mse", metrics=["mae"])

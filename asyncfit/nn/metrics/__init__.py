@@ -293,7 +293,10 @@ def _configured(given: Mapping[str, Any], custom: Mapping[str, Any]) -> Metric |
 
 def _wrapped(settings: Mapping[str, Any], custom: Mapping[str, Any]) -> Metric | str:
     """What Keras writes of a function: it and its name in logs."""
-    inner = get(settings["fn"], custom)
+    fn = settings["fn"]
+    known = str(fn.get("config")) if isinstance(fn, Mapping) and fn.get("module") == "keras.losses" else ""
+    loss = losses.TABLE.get(fold(known))
+    inner = get(fn, custom) if loss is None else of_loss(loss)
     if isinstance(inner, str):
         return inner
     rest = {key: value for key, value in settings.items() if key not in ("name", "dtype", "fn")}
