@@ -74,6 +74,7 @@ def test_keras_reads_them_out_of_a_file_of_ours(tmp_path: Path) -> None:
         losses.BinaryCrossentropy(label_smoothing=0.2), metrics.IoU(2, [1], sparse_y_pred=True, name="ones"),
         metrics.AUC(thresholds=[0.6, 0.2], multi_label=True, label_weights=[1.0, 3.0], name="areas"), "accuracy",
         metrics.AUC(name="auc", curve="PR", num_thresholds=30), metrics.F1Score("macro"), metrics.R2Score(), bias,
+        losses.Huber(delta=0.2), "log_cosh", losses.BinaryFocalCrossentropy(gamma=1.0), losses.CosineSimilarity(),
         metrics.MeanSquaredError("mse"), metrics.SpecificityAtSensitivity(0.6, name="most"), "kl_divergence",
     ]  # fmt: skip
     weighted: list[Any] = [
