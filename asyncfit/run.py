@@ -158,6 +158,7 @@ class Run:
         self._epochs: int | None = 0
         self._steps = self._batches = 0
         self._feeding: Feeding | None = None
+        self._feeds_awaited = False
         self._feeds_until = math.inf  # until then the end waits for those who read the data
         self._began: float | None = None
         self._paused = False
@@ -677,7 +678,9 @@ class Run:
     async def _wait(self, wait: Callable[[], Awaitable[None]]) -> None:
         """Wait until woken, or until the time is up, and do what was asked for."""
         now = anyio.current_time()
-        deadline = min((end for end in (self._until, self._feeds_until) if now < end), default=math.inf)
+        deadline = self._until if now < self._until else math.inf
+        if self._feeds_awaited:  # also if that is past by now: whoever waits for it has to look again
+            deadline = min(deadline, self._feeds_until)
         try:
             with anyio.CancelScope(shield=True, deadline=deadline):
                 await wait()
@@ -827,7 +830,7 @@ class Run:
         if self._feeds_until == math.inf:
             self._feeds_until = anyio.current_time() + min(self._order.drain_timeout, self._order.grace)
             feeding.close()
-        waits = not feeding.over and anyio.current_time() < self._feeds_until
+        self._feeds_awaited = waits = not feeding.over and anyio.current_time() < self._feeds_until
         self._ledger.unread = feeding.unread(report.step - self._step_before)
         return waits
 
