@@ -43,7 +43,7 @@ CASES: list[tuple[str, dict[str, Any], str, int, str]] = [
     ("Tversky", {"alpha": 0.3, "beta": 0.8, "axis": 1}, "sigmoid", 3, "bits"),
     ("SparseCategoricalCrossentropy", {"ignore_class": 1}, "softmax", 3, "labels"),
     ("SparseCategoricalCrossentropy", {"ignore_class": -1, "from_logits": True}, "linear", 3, "some labels"),
-    ("SparseCategoricalCrossentropy", {"ignore_class": 1, "reduction": "sum"}, "linear", 3, "labels"),
+    ("SparseCategoricalCrossentropy", {"ignore_class": 1, "reduction": "sum"}, "softmax", 3, "labels"),
     *(
         (name, {"reduction": reduction} | more, last, units, kind)
         for reduction in ("sum", "mean", "mean_with_sample_weight")
