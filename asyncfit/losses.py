@@ -14,6 +14,7 @@ from .nn.losses import Huber as Huber
 from .nn.losses import KLDivergence as KLDivergence
 from .nn.losses import LogCosh as LogCosh
 from .nn.losses import Loss as Loss
+from .nn.losses import LossFunction as LossFunction
 from .nn.losses import MeanAbsoluteError as MeanAbsoluteError
 from .nn.losses import MeanAbsolutePercentageError as MeanAbsolutePercentageError
 from .nn.losses import MeanSquaredError as MeanSquaredError
@@ -55,6 +56,7 @@ __all__ = [
     "KLDivergence",
     "LogCosh",
     "Loss",
+    "LossFunction",
     "MeanAbsoluteError",
     "MeanAbsolutePercentageError",
     "MeanSquaredError",

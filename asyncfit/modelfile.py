@@ -20,6 +20,7 @@ from .errors import BadFile, InvalidInput
 from .formats.paths import WEIGHTS
 from .nn import Learner, Network, configs, losses, metrics, optimizers
 from .nn.arrays import Array, Shape
+from .nn.custom import reading_with
 from .nn.layers import Layer
 from .nn.metrics import Metric
 from .protocol import State
@@ -297,7 +298,7 @@ def settings(model: SavedModel, name: str, own: Mapping[str, Any] = {}) -> Setti
     hint = "; load_model(…, compile=False) takes the layers and weights alone"
     if not _nothing(weights := config.get("loss_weights")):
         raise BadFile(f"{name}: its training_config has loss_weights={weights!r}, which is not supported{hint}")
-    with _blamed(name, "its training_config cannot be used: the loss", hint):
+    with _blamed(name, "its training_config cannot be used: the loss", hint), reading_with(own):
         loss = losses.get(_one(config["loss"]))
     of_own = "; custom_objects={…} takes your own by their names"
     with _blamed(name, "its training_config cannot be used: the metrics", of_own + hint):

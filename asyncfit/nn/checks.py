@@ -52,7 +52,7 @@ def check_targets(
             )
         if limits is not None:
             labels(loss.name, output[-1], limits, getattr(loss, "ignore_class", None))
-    elif not fits(output, targets):
+    elif not loss.called and not fits(output, targets):
         hint = ""
         if of_classes(loss) and targets in (output[:-1], (*output[:-1], 1)):
             hint = "; for class numbers use 'sparse_categorical_crossentropy'"

@@ -19,6 +19,7 @@ from asyncfit.errors import InvalidInput
 
 from . import losses, optimizers
 from . import metrics as metrics_
+from .activations import ActivationFunction
 from .arrays import Array, Call, DType, Shape
 from .checks import check_samples, check_targets, check_weights
 from .losses import Loss, LossLike
@@ -400,6 +401,7 @@ class Learner:
     ) -> tuple[list[Call], Callable[[], float], list[Call], Outcome, list[tuple[str, Callable[[], float]]], list[Call]]:
         """What one batch runs, with the last activation computed by the loss where it can."""
         fused = self.loss.fuses is not None and self.loss.fuses == plan.activation.name and not plan.whole_head
+        fused = fused and not isinstance(plan.activation, ActivationFunction)  # which may be called the same
         outcome = Outcome(
             work=plan.workspace, y=plan.y, logits=plan.z if fused else None, dy=plan.dy if train else None,
             target_shape=y_shape, weighted=weighted, mask=plan.mask,

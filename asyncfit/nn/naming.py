@@ -17,7 +17,16 @@ import numpy as np
 from asyncfit.errors import InvalidInput
 from asyncfit.names import nearest, unknown
 
-__all__ = ["CheckedKeywords", "fold", "keywords_of", "look_up", "number", "plain_config", "positive", "whole"]
+__all__ = [
+    "CheckedKeywords",
+    "fold",
+    "keywords_of",
+    "look_up",
+    "number",
+    "plain_config",
+    "positive",
+    "whole",
+]
 
 T = TypeVar("T")
 

@@ -78,6 +78,15 @@ class Outcome:
             assert np.shares_memory(self.target_views[-1], self._dense)
         return self._dense
 
+    def targets(self) -> Array:
+        """The targets for a loss of a user's own: like `y` if they fit it, else of the shape that they have."""
+        own = self.y.shape
+        if self.target_shape == own or (own[-1] == 1 and self.target_shape == own[:-1]):
+            return self.dense()
+        found = self.work.take(self.target_shape)
+        self.target_views.append(found)
+        return found
+
     def labels(self) -> Array:
         """The targets as class numbers, `(rows, 1)`, in the type of `y`."""
         if self._labels is None:

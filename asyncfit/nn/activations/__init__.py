@@ -22,6 +22,7 @@ from .gated import GELU as GELU
 from .gated import GLU as GLU
 from .gated import Mish as Mish
 from .gated import SiLU as SiLU
+from .own import ActivationFunction as ActivationFunction
 from .pieces import HardShrink as HardShrink
 from .pieces import HardSigmoid as HardSigmoid
 from .pieces import HardSiLU as HardSiLU
@@ -48,7 +49,7 @@ from .smooth import Squareplus as Squareplus
 from .smooth import Tanh as Tanh
 from .smooth import TanhShrink as TanhShrink
 
-__all__ = ["Activation", "ActivationLike", "config", "get", "linear"]
+__all__ = ["Activation", "ActivationFunction", "ActivationLike", "config", "get", "linear"]
 
 ActivationLike: TypeAlias = str | Activation | Callable[[Array], Array] | Mapping[str, Any] | None
 
@@ -78,8 +79,8 @@ def get(given: ActivationLike, *, may_halve: bool = False) -> Activation:
     """The activation for a name, None (linear), a config, an activation or a layer that is nothing but one.
 
     Raises:
-        InvalidInput: the name is unknown (the message has the nearest known one), it is a function of the user's own,
-            it needs options, or halves its input and not `may_halve`.
+        InvalidInput: the name is unknown (the message has the nearest known one), it needs options, or halves its
+            input and not `may_halve`.
     """
     found = _get(given)
     if found.halves and not may_halve:
@@ -111,10 +112,10 @@ def _get(given: ActivationLike) -> Activation:
     within = getattr(given, "activation", None)
     if isinstance(within, Activation) and given.passes(True):  # type: ignore[attr-defined]
         return within
-    raise InvalidInput(
-        f"an activation is a name or one of asyncfit.activations, not {given!r}; for a function of your own derive "
-        "from asyncfit.activations.Activation and write its forward and backward"
-    )
+    function: Any = given
+    if callable(function) and not isinstance(function, type) and not hasattr(function, "output_shape_for"):
+        return ActivationFunction(function)
+    raise InvalidInput(f"an activation is a name, one of asyncfit.activations or a function of an array, not {given!r}")
 
 
 def config(activation: Activation) -> str | dict[str, Any]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeAlias
 
 from asyncfit.errors import InvalidInput
 from asyncfit.nn.arrays import Array
+from asyncfit.nn.custom import anything
 from asyncfit.nn.naming import fold, look_up
 
+from .base import MEAN
 from .base import Loss as Loss
+from .called import LossFunction as LossFunction
 from .crossentropy import BinaryCrossentropy as BinaryCrossentropy
 from .crossentropy import CategoricalCrossentropy as CategoricalCrossentropy
 from .crossentropy import SparseCategoricalCrossentropy as SparseCategoricalCrossentropy
@@ -62,6 +65,7 @@ __all__ = [
     "KLDivergence",
     "LogCosh",
     "Loss",
+    "LossFunction",
     "LossLike",
     "MeanAbsoluteError",
     "MeanAbsolutePercentageError",
@@ -141,6 +145,9 @@ def get(given: LossLike) -> Loss:
     """
     if isinstance(given, Loss):
         return given
+    own = anything(_name_in(given))
+    if own is not None:
+        return _own(own, given)
     if isinstance(given, str):
         return look_up("loss", given, TABLE, SPELLINGS)()
     if isinstance(given, type) and issubclass(given, Loss):
@@ -149,16 +156,40 @@ def get(given: LossLike) -> Loss:
         cls = look_up("loss", str(given.get("class_name")), TABLE, SPELLINGS)
         settings = given.get("config")
         return cls.from_config(settings) if isinstance(settings, Mapping) else cls()
-    if callable(given) and given in KINDS:  # type: ignore[redundant-expr]
+    if isinstance(given, Hashable) and given in KINDS:
         return KINDS[given]()
+    if callable(given):
+        return LossFunction(given)
     raise InvalidInput(
-        f"a loss is a name or an object from asyncfit.losses, not {given!r}; for one of your own derive from "
-        "asyncfit.losses.Loss and write its bind"
+        f"a loss is a name, an object from asyncfit.losses or a function f(y_true, y_pred), not {given!r}"
     )
+
+
+def _name_in(given: LossLike) -> str:
+    """What a name or a config calls a loss that may be a user's."""
+    if not isinstance(given, Mapping):
+        return given if isinstance(given, str) else ""
+    inner = given.get("config")
+    if given.get("class_name") == "function":  # as Keras 3 writes functions
+        return str(inner)
+    function = inner.get("fn") if isinstance(inner, Mapping) else None
+    return str(given.get("class_name") if function is None else function)
+
+
+def _own(own: Any, given: LossLike) -> Loss:
+    """What a user calls so, in a file that was read with `custom_objects`."""
+    settings = given.get("config") if isinstance(given, Mapping) else None
+    if not isinstance(settings, Mapping):
+        return get(own)
+    if isinstance(own, type) and issubclass(own, Loss):
+        return own.from_config(settings)
+    return LossFunction(own, settings.get("reduction", MEAN), settings.get("name"))
 
 
 def config(loss: Loss) -> str | dict[str, Any]:
     """What a training config holds: the name, or class and settings where those are not the defaults."""
+    if isinstance(loss, LossFunction) and loss.reduction == MEAN:
+        return str(loss.get_config()["fn"])
     settings = loss.get_config()
     if type(loss) in KINDS.values() and settings == type(loss)().get_config():
         return loss.name

@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from asyncfit.errors import InvalidInput
-from asyncfit.names import unknown
+from asyncfit.names import snake, unknown
+from asyncfit.nn.arrays import Array
 from asyncfit.nn.naming import CheckedKeywords, plain_config
 from asyncfit.nn.outcome import Outcome
 
@@ -20,6 +21,20 @@ REDUCTIONS = (MEAN, "mean", "sum", "mean_with_sample_weight")
 
 class Loss(CheckedKeywords):
     """Base of all losses: one value for each prediction, and one number made of them.
+
+    For a loss of your own write `call`; it is differentiated as it is computed (see `LossFunction`)::
+
+        class Pinball(Loss):
+            def __init__(self, share, **how):
+                super().__init__(**how)
+                self.share = share
+
+            def call(self, y_true, y_pred):
+                error = y_true - y_pred
+                return np.mean(np.maximum(self.share * error, (self.share - 1) * error), axis=-1)
+
+            def get_config(self):
+                return super().get_config() | {"share": self.share}
 
     Args:
         reduction: how values v and sample weights w become one number. "sum_over_batch_size" and "mean": Σ v·w divided
@@ -42,6 +57,11 @@ class Loss(CheckedKeywords):
     sparse: ClassVar[bool] = False
     fuses: str | None = None
 
+    def __init_subclass__(cls, **how: Any) -> None:
+        super().__init_subclass__(**how)
+        if not hasattr(cls, "name"):
+            cls.name = snake(cls.__name__)
+
     def __init__(self, reduction: str | None = MEAN, name: str | None = None) -> None:
         if reduction is None or reduction == "none":
             raise InvalidInput(
@@ -54,16 +74,32 @@ class Loss(CheckedKeywords):
         if name is not None:
             self.name = name
 
+    def call(self, y_true: Array, y_pred: Array) -> Any:
+        """A value for each prediction, in NumPy; or `(values, gradient of their sum by y_pred)`."""
+        raise NotImplementedError(f"{type(self).__name__} has neither call(y_true, y_pred) nor bind(at)")
+
     def bind(self, at: Outcome) -> Callable[[], float]:
-        """A call that computes the mean loss of the batch and writes its gradient into `at.dy` unless that is None."""
-        raise NotImplementedError
+        """A call that computes the mean loss of the batch and writes its gradient into `at.dy` unless that is None.
+
+        The fast way, for a loss that computes its gradient itself; else `call` is enough.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has neither call(y_true, y_pred) nor bind(at)")
+
+    @property
+    def called(self) -> bool:
+        """Whether the loss is what `call` computes."""
+        return type(self).bind is Loss.bind
 
     def values_in(self, at: Outcome) -> int:
         """How many values the mean is taken over: one for each prediction."""
         return at.rows
 
     def bound(self, at: Outcome) -> Callable[[], float]:
-        """`bind`, with the reduction that was asked for."""
+        """`bind`, with the reduction that was asked for; or `call`, with its gradient."""
+        if self.called:
+            from .called import bound_call
+
+            return bound_call(self, at)
         if self.reduction in (MEAN, "mean"):
             return self.bind(at)
         weighs = self.reduction == "mean_with_sample_weight"
