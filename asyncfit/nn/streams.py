@@ -21,6 +21,7 @@ __all__ = ["Dice", "checked_seed", "initial_stream"]
 WORD = (1 << 64) - 1
 INITIAL_WEIGHTS, DROPOUT, RECURRENT_INPUTS, RECURRENT_STATES = 1, 2, 20, 21
 GAUSSIAN_NOISE, GAUSSIAN_DROPOUT, ALPHA_DROPOUT = 3, 4, 5
+OWN_LAYER = 30
 """Purposes: the upper half of the counter's second word."""
 
 

@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from asyncfit.nn.arrays import Array, Call
+from asyncfit.nn.gradients import Value
+from asyncfit.nn.gradients.tape import made
 from asyncfit.nn.naming import CheckedKeywords
 from asyncfit.nn.workspace import Workspace
 
@@ -46,12 +48,29 @@ class Activation(CheckedKeywords):
         """The function itself; integers become float32. Options as in Keras: `elu(x, alpha=0.5)`."""
         if options or named:
             return self.with_options(*options, **named)(x)
+        if isinstance(x, Value):
+            return self._noted(x)
         x = np.asarray(x)
         x = x if x.dtype == np.float64 else x.astype(np.float32)
         y = np.empty_like(x)
         for call in self.forward(x, y, Workspace(x.dtype)):
             call()
         return y
+
+    def _noted(self, x: Value) -> Any:
+        """The function of a value whose gradient is asked for: in losses and layers of users' own."""
+        z, work = np.ascontiguousarray(x.array), Workspace(x.array.dtype)
+        y = np.empty_like(z)
+        for call in self.forward(z, y, work):
+            call()
+
+        def pull(g: Array) -> Array:
+            dy = np.array(g, y.dtype, order="C")
+            for call in self.backward(z, y, dy, work):
+                call()
+            return dy
+
+        return made(y, (x, pull))
 
     def with_options(self, *options: Any, **named: Any) -> Self:
         """The same function with options as Keras's function takes them, for a layer: `elu.with_options(alpha=0.5)`."""

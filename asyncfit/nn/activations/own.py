@@ -9,7 +9,7 @@ import numpy as np
 
 from asyncfit.errors import InvalidInput
 from asyncfit.nn.arrays import Array, Call
-from asyncfit.nn.gradients import traced
+from asyncfit.nn.gradients import Value, traced
 from asyncfit.nn.workspace import Workspace
 
 from .base import Activation
@@ -54,6 +54,9 @@ class ActivationFunction(Activation):
             np.copyto(dy, gradient)
 
         return [run]
+
+    def _noted(self, x: Value) -> Any:
+        return self.fn(x)  # type: ignore[arg-type]
 
     def get_config(self) -> dict[str, Any]:
         return {}

@@ -1,27 +1,13 @@
 """What a layer is: settings, the shapes of its weights and output, and a plan of its arithmetic.
 
 A layer holds no work buffers: `plan` binds the arrays of one execution into calls, so one layer may be executed by
-several threads at once, each with its own workspace. Subclass it for a layer of your own::
-
-    class Scale(Layer):
-        '''y = x · factor, one factor per feature.'''
-
-        def weight_specs(self, input_shape):
-            return [Weight("factor", input_shape[-1:], initializers.get("ones"))]
-
-        def plan(self, at):
-            factor = at.weights["factor"]
-            at.forward.append(lambda: np.multiply(at.x, factor, at.y))
-            if at.dy is not None:
-                at.backward.append(lambda: np.sum(at.x * at.dy, axis=0, out=at.grads["factor"]))
-                if at.dx is not None:
-                    at.backward.append(lambda: np.multiply(at.dy, factor, at.dx))
+several threads at once, each with its own workspace. Users' layers have a `call` instead, or a `plan` where speed
+counts: see `Layer`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -31,28 +17,16 @@ from asyncfit.names import snake
 from asyncfit.nn import constraints, initializers, regularizers
 from asyncfit.nn.activations import Activation, linear
 from asyncfit.nn.arrays import Array, Shape
-from asyncfit.nn.constraints import Constraint
-from asyncfit.nn.initializers import Initializer
+from asyncfit.nn.constraints import ConstraintLike
+from asyncfit.nn.initializers import Initializer, InitializerLike
 from asyncfit.nn.naming import CheckedKeywords, keywords_of, plain_config
 from asyncfit.nn.regularizers import Regularizer, RegularizerLike
 from asyncfit.nn.workspace import Place
 
+from .called import Asked, checked_call, checked_shape, is_plain, plan_call, shape_by_call
+from .weights import Weight
+
 __all__ = ["Layer", "Weight", "shape_of"]
-
-
-@dataclass(frozen=True, slots=True)
-class Weight:
-    """A weight that a layer asks for; `trainable=False` is for statistics that no gradient changes.
-
-    While it is trained, the penalty of its `regularizer` counts in the loss and its `constraint` holds after each step.
-    """
-
-    name: str
-    shape: Shape
-    initializer: Initializer
-    trainable: bool = True
-    regularizer: Regularizer | None = None
-    constraint: Constraint | None = None
 
 
 SETTINGS: dict[str, Any] = {"initializer": initializers, "regularizer": regularizers, "constraint": constraints}
@@ -60,7 +34,63 @@ SETTINGS: dict[str, Any] = {"initializer": initializers, "regularizer": regulari
 
 
 class Layer(CheckedKeywords):
-    """Base of all layers. `input_shape` (without the batch) is for the first layer of a model.
+    """Base of all layers, and of your own. `input_shape` (without the batch) is for the first layer of a model.
+
+    A layer of your own is a subclass with a `call`, written in NumPy, as in Keras::
+
+        class Scaled(Layer):
+            '''y = x @ kernel · factor'''
+
+            def __init__(self, units, **kwargs):  # name=, input_shape=, trainable=, activity_regularizer=
+                super().__init__(**kwargs)
+                self.units = units
+
+            def build(self, input_shape):  # (None, …, features)
+                self.kernel = self.add_weight(shape=(input_shape[-1], self.units), name="kernel")
+                self.factor = self.add_weight(shape=(self.units,), initializer="ones", name="factor")
+
+            def call(self, x):  # (rows, …, features)
+                return x @ self.kernel * self.factor
+
+            def get_config(self):
+                return {**super().get_config(), "units": self.units}
+
+    - `call` takes the input, `(rows, *input_shape)`, and if its parameters are named so `training` (a bool), `mask`
+      (which steps of the input count, or None) and `rng`: in training a `numpy.random.Generator` whose numbers are a
+      function of the run's seed, the layer, the epoch and the step, so that a run that is resumed draws the same; None
+      elsewhere. Other random numbers are not found again.
+    - It gives an array with the batch as its first axis and at least one more. Gradients by the input and the weights
+      are found by noting what it does: operators, NumPy's elementwise functions, sums, means, extrema, products,
+      matmul, einsum, where, concatenate, reshaping, indexing, asyncfit's activations. What has no gradient is named in
+      an error. In training arrays are thus not `numpy.ndarray`, and nothing may be written into them.
+    - Weights that no gradient changes, `add_weight(trainable=False)`, are changed by `self.mean.assign(…)` if
+      `training`. What else `call` sets on `self` would be lost, and is an error.
+    - The shape of the output is found by one call with zeros, unless there is a
+      `compute_output_shape(self, input_shape)`, from and to shapes with None for the batch.
+    - A mask goes on unchanged to the next layer if `supports_masking = True`, as in Keras; it has the first axes of the
+      output. Else it ends here, and `compile` logs a warning unless `call` takes it.
+    - `rows_apart = False` belongs to a layer whose rows influence each other, as statistics of the batch do.
+    - Layers inside of such a layer are not supported. Outside of `call` the weights are `layer.arrays[name]`.
+    - `get_config` may be left out if each keyword of `__init__` is kept in an attribute of the same name, and is a
+      plain number, text, list or dict. `load_model(…, custom_objects={"Scaled": Scaled})` makes it again.
+      In a process of its own the class must be importable: defined in a module, not in the script or a function.
+
+    Where speed counts, bound calls that allocate nothing take the place of `build` and `call`, and gradients are
+    written by hand::
+
+        class Scale(Layer):
+            '''y = x · factor, one factor per feature.'''
+
+            def weight_specs(self, input_shape):
+                return [Weight("factor", input_shape[-1:], initializers.Ones())]
+
+            def plan(self, at):
+                factor = at.weights["factor"]
+                at.forward.append(lambda: np.multiply(at.x, factor, at.y))
+                if at.dy is not None:
+                    at.backward.append(lambda: np.sum(at.x * at.dy, axis=0, out=at.grads["factor"]))
+                    if at.dx is not None:
+                        at.backward.append(lambda: np.multiply(at.dy, factor, at.dx))
 
     Attributes:
         name: unique in its model; given or made when the layer is added: `dense`, `dense_1`, …
@@ -88,6 +118,16 @@ class Layer(CheckedKeywords):
     rows_apart: ClassVar[bool] = True
     ignored_options: ClassVar[tuple[str, ...]] = ("dtype", "batch_input_shape", "batch_shape", "ragged", "sparse")
     off_options: ClassVar[Mapping[str, object]] = {}
+    _extras: ClassVar[tuple[str, ...] | None] = None
+    """What its `call` takes besides the input; None without a `call`."""
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if "call" in cls.__dict__:
+            cls._extras = checked_call(cls, cls.call)
+            cls.ends_mask = cls.ends_mask or "mask" in cls._extras
+        if cls._extras is not None and cls.plan is not Layer.plan:
+            raise TypeError(f"{cls.__name__} has a call() and a plan(); a layer has one of the two")
 
     def __init__(
         self,
@@ -108,21 +148,91 @@ class Layer(CheckedKeywords):
         self.input_shape: Shape | None = None
         self.output_shape: Shape | None = None
         self.arrays: dict[str, Array] = {}
+        self._asked = Asked()
+
+    # What a user's layer with a `call` overrides
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Ask for weights by `add_weight`, for inputs of this shape, the batch (None) included."""
+
+    def call(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """The output for an input."""
+        raise NotImplementedError(f"{type(self).__name__} has no call()")
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The shape of the output, the batch (None) included."""
+        raise NotImplementedError(f"{type(self).__name__} has no compute_output_shape()")
+
+    def add_weight(
+        self,
+        shape: int | Sequence[int] = (),
+        initializer: InitializerLike | None = None,
+        *,
+        dtype: Any = None,
+        trainable: bool = True,
+        regularizer: RegularizerLike = None,
+        constraint: ConstraintLike = None,
+        name: str | None = None,
+    ) -> Any:
+        """Ask for a weight, in `__init__` or `build`; what it gives stands for it in `call`.
+
+        Args:
+            shape: `()` is a single number.
+            initializer: "glorot_uniform" if left out.
+            dtype: taken for Keras's sake; weights have the type of the model, float32.
+            trainable: False for what no gradient changes.
+            regularizer, constraint: what it costs while it is trained, and what holds for it after each step.
+            name: under which it is saved; unique in the layer; "variable", "variable_1" … if left out.
+
+        Raises:
+            InvalidInput: a wrong shape or name, an unknown initializer, or it is too late.
+        """
+        where = f"{type(self).__name__}.add_weight"
+        if name is not None and not _is_name(name):
+            raise InvalidInput(f"{where}(name=…) is a text that can be kept in a file, without '/', not {name!r}")
+        if dtype is not None and str(getattr(dtype, "__name__", dtype)) not in ("float32", "float"):
+            raise InvalidInput(f"{where}(dtype=…): weights are float32, not {dtype!r}")
+        empty = not isinstance(shape, int | np.integer | str) and not len(shape)
+        weight = Weight(
+            name or "",
+            () if empty else shape_of(f"{where}(shape=…)", shape),
+            initializers.get("glorot_uniform" if initializer is None else initializer),
+            bool(trainable),
+            regularizers.get(regularizer),
+            constraints.get(constraint),
+        )
+        return self._asked.add(self, weight)
 
     # What a kind of layer overrides
 
     @property
     def followed_by(self) -> Activation:
         """What the plan puts behind the layer's own calls: its `activation`, unless that works inside (LSTM …)."""
-        return self.activation
+        return self.activation if self._extras is None else linear
 
     def weight_specs(self, input_shape: Shape) -> Sequence[Weight]:
         """The weights for inputs of this shape, trained ones first."""
-        return ()
+        return () if self._extras is None else self._asked.all(self, input_shape)
 
     def output_shape_for(self, input_shape: Shape) -> Shape:
         """The shape of the output; raises InvalidInput for an input that the layer cannot take."""
-        return input_shape
+        if self._extras is None:
+            return input_shape
+        specs = self.weight_specs(input_shape)
+        known = self._asked.outputs
+        if input_shape not in known:
+            if type(self).compute_output_shape is Layer.compute_output_shape:
+                shape = shape_by_call(self, input_shape, self._extras, specs)
+            else:
+                given = self.compute_output_shape((None, *input_shape))
+                shape = checked_shape(self, "compute_output_shape()", given, None)
+            if self.supports_masking and shape[:1] != input_shape[:1] and len(input_shape) > 1:
+                raise InvalidInput(
+                    f"{type(self).__name__} {self.name!r} makes {shape} of {input_shape}, so a mask of its input's "
+                    "steps does not fit its output; leave out supports_masking = True"
+                )
+            known[input_shape] = shape
+        return known[input_shape]
 
     def mask_shape_for(self, input_shape: Shape) -> Shape:
         """The shape of the mask that a layer with `makes_mask` finds."""
@@ -138,13 +248,16 @@ class Layer(CheckedKeywords):
 
     def is_random(self) -> bool:
         """Whether training draws random numbers."""
-        return False
+        return "rng" in (self._extras or ())
 
     def plan(self, at: Place) -> None:
         """Append to `at.forward` the calls that write `at.y`, and, if `at.dy` is not None, to `at.backward` those that
         overwrite `at.grads` and (unless it is None) `at.dx`. The calls take no arguments: bind the arrays here.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no plan()")
+        if self._extras is None:
+            raise NotImplementedError(f"{type(self).__name__} has no call(), and no plan()")
+        assert self.input_shape is not None
+        plan_call(self, at, self._extras, self.weight_specs(self.input_shape))
 
     def absorbs(self, following: Layer) -> bool:
         """Whether `plan_with` computes this layer and the following one better than the two by themselves."""
@@ -159,7 +272,22 @@ class Layer(CheckedKeywords):
         found = {"name": self.name, "trainable": self.trainable, "dtype": "float32"}
         if self.activity_regularizer is not None:
             found["activity_regularizer"] = regularizers.config(self.activity_regularizer)
+        if self._extras is not None and type(self).get_config is Layer.get_config:
+            for keyword in keywords_of(type(self))[0]:  # type: ignore[arg-type]
+                if keyword not in (*keywords_of(Layer)[0], *self.ignored_options):
+                    found[keyword] = self._plain(keyword)
         return found
+
+    def _plain(self, keyword: str) -> Any:
+        """A keyword of `__init__` for the config."""
+        value = getattr(self, keyword, self)
+        if not is_plain(value):
+            raise InvalidInput(
+                f"{type(self).__name__} {self.name!r} keeps no plain {keyword!r} in self.{keyword}, so it cannot be "
+                "saved by itself; add get_config(self), which gives {**super().get_config(), "
+                f"{keyword!r}: …}}"
+            )
+        return value
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:

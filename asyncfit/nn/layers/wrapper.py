@@ -9,6 +9,7 @@ from typing import Any, Self
 from asyncfit.errors import InvalidInput
 from asyncfit.names import unknown
 from asyncfit.nn.arrays import Array, Shape
+from asyncfit.nn.custom import the_users
 from asyncfit.nn.naming import plain_config
 from asyncfit.nn.workspace import Place
 
@@ -92,9 +93,12 @@ def layer_of(entry: Mapping[str, Any]) -> Layer:
     from . import KINDS
 
     kind = str(entry.get("class_name"))
-    if kind not in KINDS:
+    cls = the_users(kind, Layer) or KINDS.get(kind)
+    if cls is None:
         raise InvalidInput(unknown("layer class", kind, KINDS))
-    return KINDS[kind].from_config(entry.get("config") or {})
+    found = cls.from_config(entry.get("config") or {})
+    assert isinstance(found, Layer)
+    return found
 
 
 def entry_of(layer: Layer) -> dict[str, Any]:
