@@ -76,6 +76,15 @@ def test_own_model(tmp_path: Path) -> None:
     assert "stopped (solved): w = [ 2.  -3.   0.5]" in run("own_model", tmp_path)
 
 
+def test_own_layer(tmp_path: Path) -> None:
+    out = run("own_layer", tmp_path)
+    assert "prototypes (Prototypes) │ (None, 10)   │     641" in out
+    last = out.strip().splitlines()[-1]
+    assert last.startswith("read back: the same predictions: True")
+    accuracy, two = (float(number) for number in re.findall(r"([\d.]+)%", last))
+    assert 91 < accuracy < two
+
+
 def test_callbacks_tour(tmp_path: Path) -> None:
     out = run("callbacks_tour", tmp_path)
     assert "left out" not in out
