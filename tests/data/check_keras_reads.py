@@ -40,7 +40,9 @@ def restored(path: str) -> Any:
     if [v.shape for v in optimizer.variables] != [v.shape for v in values]:
         raise SystemExit(f"the optimizer needs {[v.path for v in optimizer.variables]}")
     optimizer.set_weights(values)
-    model.compile(optimizer=optimizer, loss=training["loss"], metrics=training.get("metrics"))
+    loss = training["loss"]  # compile takes a mapping for one by output
+    loss = keras.losses.get(loss) if isinstance(loss, dict) else loss
+    model.compile(optimizer=optimizer, loss=loss, metrics=training.get("metrics"))
     return model
 
 

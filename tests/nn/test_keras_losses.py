@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from asyncfit import modelfile
 from asyncfit.errors import InvalidInput
 from asyncfit.nn import Learner, Network, losses
 from asyncfit.nn.arrays import Array
@@ -17,6 +20,8 @@ from asyncfit.nn.optimizers import SGD
 
 from .helpers import check_gradient, learner64
 
+DATA = Path(__file__).parents[1] / "data"
+KERAS = os.environ.get("KERAS_PYTHON")
 with np.load(Path(__file__).parents[1] / "data" / "keras_losses.npz") as file:
     TOLD, X, VALUES = json.loads(str(file["told"])), file["x"], file["values"]
 CASES: list[dict[str, Any]] = TOLD["cases"]
@@ -190,3 +195,36 @@ def test_targets_of_any_kind_mean_the_same(dtype: Any, shape: tuple[int, ...]) -
         learner = learner64([Input(3), Dense(1, activation="sigmoid")], name)
         expected = learner.train_batch(x, y.astype(np.float64)[:, None])
         assert learner.train_batch(x, y.astype(dtype).reshape(shape)) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(KERAS is None, reason="needs Keras; KERAS_PYTHON may name an interpreter that has it")
+@pytest.mark.timeout(600)
+def test_keras_reads_each_of_them_and_trains_on_with_the_same_losses(tmp_path: Path) -> None:
+    assert KERAS is not None
+    written = []
+    for number, case in enumerate(CASES):
+        if f"{number}/w" in ARRAYS:
+            continue
+        network = Network(
+            [Input(3), Dense(4, activation="tanh"), Dense(case["units"], activation=case["last"])], seed=1
+        )
+        loss = losses.get({"class_name": case["loss"], "config": case["config"] | case["settings"]})
+        learner = Learner(network, loss=loss, optimizer=SGD(0.01))
+        y, path = ARRAYS[f"{number}/y"], tmp_path / f"{number}.h5"
+        training = modelfile.training_config(learner)
+        for file in (path, path.with_suffix(".weights.h5")):
+            modelfile.write(modelfile.saved(network, learner, training, learner.state()), file)
+        expected = {
+            "x": X.tolist(), "y": y.tolist(), "predictions": learner.predict(X).tolist(), "batch_size": 8,
+            "iteration": 0, "losses": [epoch(learner, number, train=True) for _ in range(2)],
+        }  # fmt: skip
+        Path(f"{path}.json").write_text(json.dumps(expected))
+        written.append(case["loss"])
+    assert len(set(written)) >= 17
+    done = subprocess.run(
+        [KERAS, str(DATA / "check_keras_reads_all.py"), str(tmp_path), "5e-5"],
+        env={"KERAS_BACKEND": "torch", **os.environ}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    assert done.stdout.count("losses: largest difference") == len(written)

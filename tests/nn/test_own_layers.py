@@ -355,3 +355,49 @@ def test_settings_that_cannot_be_saved_are_told(tmp_path: Path) -> None:
 
     with pytest.raises(InvalidInput, match=r"keeps no plain .function.*add get_config"):
         Sequential([Input(3), Held(np.sin)]).save(tmp_path / "m.h5").blocking()
+
+
+def mine(y_true: Array, y_pred: Array) -> Any:
+    return np.mean(np.abs(y_true - y_pred) ** 1.5, axis=-1)
+
+
+def bent(x: Array) -> Any:
+    return np.where(x > 0, x, 0.1 * x)
+
+
+def compiled(loss: Any, metrics: Any, *stack: Layer) -> Sequential:
+    found = Sequential([Input(3), *stack, Dense(2)], seed=3)
+    found.compile("adam", loss, metrics=metrics)
+    return found
+
+
+def test_functions_at_the_top_of_a_module_work_in_a_process() -> None:
+    runs = []
+    for executor in ("thread", "process"):
+        one = compiled(mine, [mine], Dense(4, bent), Linear(3, bent))
+        history = one.fit(X, Y, epochs=2, batch_size=4, executor=executor).blocking().history
+        runs.append((history["loss"], history["mine"], [a.tobytes() for a in one.get_weights()]))
+    assert runs[0] == runs[1]
+
+
+@pytest.mark.parametrize("what", ["loss", "metric", "activation", "layer"])
+def test_what_cannot_go_into_a_process_is_refused_before_the_run(what: str) -> None:
+    def local(*arrays: Any) -> Any:
+        return arrays[0] if len(arrays) == 1 else mine(*arrays)
+
+    class Local(Noisy):
+        pass
+
+    one = {
+        "loss": lambda: compiled(local, None),
+        "metric": lambda: compiled("mse", [lambda y_true, y_pred: mine(y_true, y_pred)]),
+        "activation": lambda: compiled("mse", None, Dense(3, local)),
+        "layer": lambda: compiled("mse", None, Local()),
+    }[what]()
+    seen: list[Any] = []
+    bus = asyncfit.EventBus()
+    bus.subscribe(asyncfit.TrainBegin, seen.append)
+    with pytest.raises(InvalidInput, match=r"is defined in a function. Define it at the top of a module"):
+        one.fit(X, Y, executor="process", bus=bus).blocking()
+    assert not seen
+    one.fit(X, Y).blocking()
