@@ -24,12 +24,19 @@ def kept(shape: Shape, axes: tuple[int, ...]) -> Shape:
     return tuple(1 if axis in axes else size for axis, size in enumerate(shape))
 
 
+def spread(g: Array, x: Array) -> Array:
+    """`g` for each element of `x` that it stands for."""
+    found = np.empty_like(x)
+    found[...] = g
+    return found
+
+
 def total(a: Any, axis: Any = None, dtype: Any = None, keepdims: Any = False, **how: Any) -> Any:
     _no_more("sum", how)
     x, axes = plain(a), axes_of(axis, plain(a).ndim)
-    shape, thin = x.shape, kept(x.shape, axes)
+    thin = kept(x.shape, axes)
     out = np.sum(x, axis=axes, dtype=dtype, keepdims=_flag(keepdims))
-    return made(out, (a, lambda g: np.broadcast_to(g.reshape(thin), shape).astype(x.dtype)))
+    return made(out, (a, lambda g: spread(g.reshape(thin), x)))
 
 
 def mean(a: Any, axis: Any = None, dtype: Any = None, keepdims: Any = False, **how: Any) -> Any:
@@ -38,7 +45,7 @@ def mean(a: Any, axis: Any = None, dtype: Any = None, keepdims: Any = False, **h
     shape, thin = x.shape, kept(x.shape, axes)
     count = math.prod(shape[axis] for axis in axes)
     out = np.mean(x, axis=axes, dtype=dtype, keepdims=_flag(keepdims))
-    return made(out, (a, lambda g: (np.broadcast_to(g.reshape(thin), shape) / count).astype(x.dtype)))
+    return made(out, (a, lambda g: spread(g.reshape(thin) / count, x)))
 
 
 def extreme(function: Callable[..., Any]) -> Callable[..., Any]:

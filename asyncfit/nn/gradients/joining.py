@@ -134,6 +134,9 @@ def take_along_axis(arr: Any, indices: Any, axis: Any = -1) -> Any:
 
     def pull(g: Array) -> Array:
         found = np.zeros_like(x)
+        if places.shape[axis] == 1:  # none can be chosen twice
+            np.put_along_axis(found, places, g, axis)
+            return np.asarray(found)
         where_ = list(np.ogrid[tuple(slice(size) for size in places.shape)])
         where_[axis % x.ndim] = places
         np.add.at(found, tuple(where_), g)

@@ -52,6 +52,8 @@ class Value:
     # What NumPy asks for
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **how: Any) -> Any:
+        if not how and method == "__call__" and (rule := UFUNCS.get(ufunc)) is not None:
+            return _noted(ufunc, rule, inputs, how)  # the usual way, without further questions
         if method == "reduce" and ufunc in REDUCTIONS and how.get("out") in (None, (None,)):
             how.pop("out", None)
             axis = how.pop("axis", inputs[1] if len(inputs) > 1 else 0)
@@ -68,17 +70,7 @@ class Value:
         rule = UFUNCS.get(ufunc)
         if rule is None:
             raise Unknown(f"np.{name} has no gradient here")
-        operands = [plain(one) for one in inputs]
-        out = ufunc(*operands, **how)
-        pulls = rule(out, *operands)
-        return made(
-            out,
-            *(
-                (one, _fitted(pull, one.array))
-                for one, pull in zip(inputs, pulls, strict=True)
-                if isinstance(one, Value) and pull is not None
-            ),
-        )
+        return _noted(ufunc, rule, inputs, how)
 
     def __array_function__(self, function: Any, types: Any, args: Any, how: Any) -> Any:
         if function in CONSTANT:
@@ -227,6 +219,17 @@ def _all_plain(value: Any) -> Any:
     return plain(value)
 
 
+def _noted(ufunc: np.ufunc, rule: Callable[..., Any], inputs: tuple[Any, ...], how: dict[str, Any]) -> Value:
+    operands = [one.array if isinstance(one, Value) else one for one in inputs]
+    out = np.asarray(ufunc(*operands, **how))
+    pulls = [
+        (one, _fitted(pull, one.array))
+        for one, pull in zip(inputs, rule(out, *operands), strict=True)
+        if isinstance(one, Value) and pull is not None
+    ]
+    return Value(out, tuple(pulls))
+
+
 def made(array: Any, *pulls: tuple[Value, Pull]) -> Value:
     return Value(np.asarray(array), pulls)
 
@@ -244,7 +247,14 @@ def unbroadcast(g: Array, shape: Shape) -> Array:
 
 def _fitted(pull: Pull, operand: Array) -> Pull:
     shape, dtype = operand.shape, operand.dtype
-    return lambda g: unbroadcast(np.asarray(pull(g)), shape).astype(dtype, copy=False)
+
+    def fitted(g: Array) -> Array:
+        found = np.asarray(pull(g))
+        if found.shape != shape:
+            found = unbroadcast(found, shape)
+        return found if found.dtype == dtype else found.astype(dtype)
+
+    return fitted
 
 
 def traced(function: Callable[..., Any], *arrays: Array) -> tuple[Any, Callable[[Any, Array], list[Array]]]:
@@ -263,7 +273,8 @@ def traced(function: Callable[..., Any], *arrays: Array) -> tuple[Any, Callable[
     def back(end: Any, g: Array) -> list[Array]:
         found: dict[Value, Array] = {}
         if isinstance(end, Value):
-            found[end] = np.broadcast_to(np.asarray(g, end.dtype), end.shape)
+            g = np.asarray(g, end.dtype)
+            found[end] = g if g.shape == end.shape else np.broadcast_to(g, end.shape)
             for value in _in_turn(end):
                 own = found.get(value)
                 if own is None or not value.pulls:
@@ -272,7 +283,7 @@ def traced(function: Callable[..., Any], *arrays: Array) -> tuple[Any, Callable[
                     part, there = pull(own), found.get(operand)
                     found[operand] = part if there is None else there + part
                 del found[value]
-        return [found.get(value, np.zeros_like(value.array)) for value in values]
+        return [found[value] if value in found else np.zeros_like(value.array) for value in values]
 
     return result, back
 
