@@ -401,3 +401,20 @@ def test_what_cannot_go_into_a_process_is_refused_before_the_run(what: str) -> N
         one.fit(X, Y, executor="process", bus=bus).blocking()
     assert not seen
     one.fit(X, Y).blocking()
+
+
+def test_gradients_are_those_of_the_values_before_assign() -> None:
+    def late(self: Any, x: Any, training: bool = False) -> Any:
+        y = x * self.s * self.w
+        if training:
+            self.s.assign(self.s + 5)
+        return y
+
+    plain, changed = (
+        learner64([Input(3), Dense(2), own(call, with_weights)], "mse")
+        for call in (lambda self, x: x * self.s * self.w, late)
+    )
+    for learner in (plain, changed):
+        learner.train_batch(X, Y)
+    np.testing.assert_array_equal(plain._grads, changed._grads)
+    assert changed.network.fixed == plain.network.fixed + 5
