@@ -265,6 +265,7 @@ class Compute:
         self._load_weights: Callable[[State], None] = getattr(trainable, "load_weights_state", self._load_all)
         self._begin_epoch: Callable[[], object] | None = getattr(trainable, "begin_epoch", None)
         self._epoch_logs: Callable[[], Mapping[str, Any]] | None = getattr(trainable, "epoch_logs", None)
+        self._end_fit: Callable[[], object] | None = getattr(trainable, "end_fit", None)
         self._end_epoch: Callable[[], Mapping[str, Any]] | None = getattr(trainable, "end_epoch", None)
         self._seek: Callable[[tuple[int, int], int, int], None] | None = (
             trainable.seek if getattr(trainable, "random", False) else None
@@ -932,6 +933,8 @@ class Compute:
                 self._go_back(hold)
             if end.change is not None:
                 self._apply(end.change)
+            if end.regular and self._end_fit is not None:
+                self._end_fit()
             if end.restore is not None:
                 self._load_weights(end.restore)
             state = self._snapshot() if self.interest.snapshot_end or self.work.mirrored else None

@@ -556,7 +556,7 @@ class Ledger:
         self._close_boundary(change)
         self._restore = self._restore or self._fallback
         self._end_sent = True
-        self._send(End(change, None if self._restore is None else self._restore.value))
+        self._send(End(change, None if self._restore is None else self._restore.value, regular=True))
 
     def _finish(self, outcome: Outcome, error: BaseException | None) -> None:
         """A failure or a cancellation: nothing that the open boundary decided is done."""

@@ -64,6 +64,9 @@ class Trainable(Protocol):
     Optional members: `end_epoch() -> Mapping` (metrics that are no means, a scheduler's step; after the last batch of
     an epoch that was not cut short), `predict(x)` and `clone()`; with the last two, `event.model` of a run can predict.
 
+    `end_fit()` is called when a run was completed or stopped, before weights are restored that callbacks asked for:
+    where averages take the place of weights, say. The state it leaves is that of the run's end, of no checkpoint.
+
     Metrics that accumulate over an epoch have four more. `begin_epoch()` lets them begin anew, before the first batch
     of an epoch; `epoch_logs() -> Mapping` tells them over the batches done when an epoch is cut short, and changes
     nothing. `begin_test()` and `end_test() -> Mapping` stand around the `test_batch` calls of a validation or
@@ -364,12 +367,13 @@ class End(NamedTuple):
     """Go back to the oldest hold, if there is one, apply the change, restore, answer `Ended`.
 
     `validating`: the newest event of that hold was its ValidationBegin, so that what inline handlers changed after it
-    is undone as well.
+    is undone as well. `regular`: the run was completed or stopped, so the trainable's `end_fit` is called.
     """
 
     change: Change | None = None
     restore: State | None = None
     validating: bool = False
+    regular: bool = False
 
 
 class Stop(NamedTuple):

@@ -22,6 +22,8 @@ from .files import off_loop
 __all__ = ["SwapEMAWeights"]
 
 Array = npt.NDArray[Any]
+OPTIMIZERS = "optimizer/average"
+"""Where a state has the average that an optimizer keeps."""
 
 
 class SwapEMAWeights(StatefulCallback):
@@ -31,6 +33,8 @@ class SwapEMAWeights(StatefulCallback):
     the weights. It is what Keras's optimizers do with `use_ema=True`. The weights that are trained are never touched:
     nothing is swapped in and out, and the run's trajectory is that without this callback. Weights that are not trained
     stay as they are.
+
+    An optimizer with `use_ema=True` averages by itself: then its average is taken, made with its `ema_momentum`.
 
     At the end of the run the model gets the average, unless another callback asks for other weights, such as
     `EarlyStopping(restore_best_weights=True)`. `averaged` is a snapshot of the model with the average as of the newest
@@ -80,7 +84,7 @@ class SwapEMAWeights(StatefulCallback):
         self.validation_data = validation_data
         self.averaged: Snapshot | None = None
         self._lock = threading.Lock()  # the average is made in compute and read elsewhere
-        self._running = False
+        self._running = self._given = False
         self._at: dict[int, Array] = {}
         self._part: Array = np.empty(0)
         super().__init__(name=name)
@@ -107,9 +111,12 @@ class SwapEMAWeights(StatefulCallback):
             )
         self._running, self.averaged = True, None
         self.step, self._at = None, {}  # each run counts its own batches
+        self._given = OPTIMIZERS in event.model._state
 
     @inline(replayable=True)
     def on_batch_end(self, event: BatchEnd) -> None:
+        if self._given:
+            return
         weights: Array = event.model.network.params  # type: ignore[attr-defined]  # inline: the live model
         with self._lock:
             if self.average is None or self.average.shape != weights.shape:
@@ -130,8 +137,11 @@ class SwapEMAWeights(StatefulCallback):
             if self.average is not None and self.step is not None:
                 self._at[self.step] = self.average.copy()
 
-    def _as_of(self, step: int) -> Array | None:
-        """The average as it was at this step, the end of an epoch; in a thread."""
+    def _as_of(self, model: Snapshot) -> Array | None:
+        """The average as it was at the end of an epoch, of which this is the model; in a thread."""
+        if self._given:
+            return np.array(model._state[OPTIMIZERS])
+        step = model.step
         with self._lock:
             found = self._at.get(step)
             if found is None and self.step == step and self.average is not None:
@@ -140,7 +150,7 @@ class SwapEMAWeights(StatefulCallback):
         return found
 
     async def on_epoch_end(self, event: EpochEnd) -> None:
-        average = await off_loop(self._as_of, event.model.step)
+        average = await off_loop(self._as_of, event.model)
         if average is None:  # no batch yet
             return
         average.flags.writeable = False

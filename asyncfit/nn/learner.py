@@ -25,7 +25,7 @@ from .checks import check_samples, check_targets, check_weights
 from .losses import Loss, LossLike
 from .metrics import Metric, MetricLike, Tally
 from .network import Network, Slot
-from .optimizers import Optimizer, OptimizerLike
+from .optimizers import Optimizer, OptimizerLike, Stretch
 from .outcome import Outcome
 from .penalties import Penalty, charged
 from .plan import Plan
@@ -137,7 +137,7 @@ class Learner:
         self._grads = np.zeros_like(self._params)
         if anew:
             self.optimizer.start(self._params.size, self._params.dtype)
-        self._step = self._constrained(self.optimizer.bind(self._params, self._grads))
+        self._step = self._constrained(self.optimizer.bind(self._params, self._grads, self._stretches()))
         output = self.network.output_shape
         assert output is not None
         masked = False
@@ -145,6 +145,11 @@ class Learner:
             masked = layer.makes_mask or (masked and layer.supports_masking)
         self._train_tally, self._test_tally = (Tally(self._entries, output, masked) for _ in range(2))
         self._started = True
+
+    def _stretches(self) -> list[Stretch]:
+        """Where each trained weight lies in the flat arrays, in their order."""
+        trained = [s for s in self.network.slots if s.trainable]
+        return [Stretch(s.path, s.offset, s.size) for s in sorted(trained, key=lambda s: s.offset)]
 
     def _constrained(self, step: Callable[[], None]) -> Callable[[], None]:
         """The optimizer's step, and what holds for the weights after it."""
@@ -230,6 +235,10 @@ class Learner:
         found = self._train_tally.results()
         self._train_tally.reset()
         return found
+
+    def end_fit(self) -> None:
+        """Let averaged weights take the weights' place, where the optimizer keeps averages."""
+        self.optimizer.finish(self._params)
 
     def begin_test(self) -> None:
         """Let what metrics accumulate in `test_batch` begin at zero; it has nothing to do with training's."""
@@ -332,7 +341,7 @@ class Learner:
             if network.params is not params:
                 raise self._outdated()
             if random and not self._sought:
-                self._dice.seek((self.network.seed, 0), 0, self.optimizer.iterations)
+                self._dice.seek((self.network.seed, 0), 0, self.optimizer.batches)
             if given is None:
                 x_in[...] = x
             target[...] = y
@@ -454,9 +463,10 @@ class Learner:
         optimizer = self.optimizer
         return self.weights_state() | {
             "learning_rate": optimizer.learning_rate,
-            "optimizer/iteration": optimizer.iterations,
+            "optimizer/iteration": optimizer.batches,
             "fits": self.fits,
             **{f"optimizer/{name}": slot for name, slot in optimizer.slots.items()},
+            **{f"optimizer/{name}": number for name, number in optimizer.scalars.items()},
             **({"metrics": self._train_tally.flat} if self._train_tally.flat.size else {}),
         }
 
@@ -471,7 +481,7 @@ class Learner:
         for name, array in mine.items():
             if isinstance(array, np.ndarray):
                 array[...] = state[name]
-        self.optimizer.iterations = int(state["optimizer/iteration"])
+        self.optimizer.batches = int(state["optimizer/iteration"])
         self.fits = int(state["fits"])
 
     def check_state(self, state: Mapping[str, Any]) -> dict[str, Any]:
@@ -549,10 +559,10 @@ class Learner:
         trained: list[Slot] = [s for s in self.network.slots if s.trainable]
         return [
             (f"{prefix}/{s.path.replace('/', '_')}_{name}", s.view(state[f"optimizer/{name}"]))
-            for group in self.optimizer.slot_groups
+            for group in self.optimizer.all_slot_groups
             for s in trained
             for name in group
-        ]
+        ] + [(f"{prefix}/{name}", np.asarray(state[f"optimizer/{name}"])) for name in self.optimizer.scalars]
 
     def load_optimizer_slots(self, arrays: Sequence[Array], *, iteration: int, learning_rate: float) -> None:
         """Copy in what a file holds, in the order of `optimizer_slots`.
@@ -568,5 +578,5 @@ class Learner:
                 raise InvalidInput(f"the slot {name} has the shape {slot.shape}, but {np.shape(array)} was given")
         for (_, slot), array in zip(mine, arrays, strict=True):
             slot[...] = array
-        self.optimizer.iterations = int(iteration)
+        self.optimizer.batches = int(iteration)
         self.optimizer.learning_rate = float(learning_rate)

@@ -10,7 +10,7 @@ import inspect
 import math
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, get_args, get_type_hints
 
 import numpy as np
 
@@ -46,10 +46,19 @@ def look_up(what: str, name: str, table: Mapping[str, T], spellings: Iterable[st
 
 @cache
 def keywords_of(cls: type) -> tuple[tuple[str, ...], bool]:
-    """The keywords that making a `cls` takes, and whether it takes any other as well."""
+    """The keywords that making a `cls` takes, and whether it takes any other as well.
+
+    Keywords that a `TypedDict` names (`**options: Unpack[Options]`) are known ones.
+    """
     parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]
     named = tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
-    return named, any(p.kind is p.VAR_KEYWORD for p in parameters)
+    rest = [p for p in parameters if p.kind is p.VAR_KEYWORD]
+    if not rest:
+        return named, False
+    if "Unpack" not in str(rest[0].annotation):
+        return named, True
+    unpacked = get_args(get_type_hints(cls.__init__)[rest[0].name])  # type: ignore[misc]
+    return (*named, *(key for options in unpacked for key in get_type_hints(options))), False
 
 
 class CheckedKeywords:

@@ -118,7 +118,7 @@ class Stopwatch:
         """Run the stages; the clock before the first and after each."""
         learner, clock = self.learner, time.perf_counter_ns
         if learner.random:
-            learner._dice.seek((learner.network.seed, 0), 0, learner.optimizer.iterations)
+            learner._dice.seek((learner.network.seed, 0), 0, learner.optimizer.batches)
         marks = [clock()]
         for calls in stages:
             for call in calls:

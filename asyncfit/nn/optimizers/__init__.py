@@ -8,17 +8,41 @@ from typing import Any, TypeAlias
 from asyncfit.errors import InvalidInput
 from asyncfit.nn.naming import fold, look_up
 
+from .adadelta import Adadelta as Adadelta
+from .adagrad import Adagrad as Adagrad
 from .adam import Adam as Adam
 from .adam import AdamW as AdamW
+from .adamax import Adamax as Adamax
 from .base import Optimizer as Optimizer
+from .ftrl import Ftrl as Ftrl
+from .gradients import Stretch as Stretch
+from .lion import Lion as Lion
+from .nadam import Nadam as Nadam
 from .rmsprop import RMSprop as RMSprop
 from .sgd import SGD as SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "OptimizerLike", "RMSprop", "config", "get"]
+__all__ = [
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Ftrl",
+    "Lion",
+    "Nadam",
+    "Optimizer",
+    "OptimizerLike",
+    "RMSprop",
+    "Stretch",
+    "config",
+    "get",
+]
 
 OptimizerLike: TypeAlias = str | Optimizer | type[Optimizer] | Mapping[str, Any]
 
-KINDS: dict[str, type[Optimizer]] = {cls.__name__: cls for cls in (SGD, RMSprop, Adam, AdamW)}
+ALL = (SGD, RMSprop, Adam, AdamW, Adamax, Nadam, Adagrad, Adadelta, Ftrl, Lion)
+KINDS: dict[str, type[Optimizer]] = {cls.__name__: cls for cls in ALL}
 TABLE = {fold(name): cls for name, cls in KINDS.items()}
 
 

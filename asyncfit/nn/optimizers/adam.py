@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
+from asyncfit.errors import InvalidInput
 from asyncfit.nn.arrays import Array, Call
 from asyncfit.nn.blas import add_scaled, blend
 from asyncfit.nn.naming import number
 
 from .base import Optimizer
+from .options import Options, OptionsBesideDecay
 
 __all__ = ["Adam", "AdamW"]
 
@@ -22,6 +24,7 @@ class Adam(Optimizer):
 
     Kingma & Ba 2014, in the form (ε outside the correction) that Keras computes. With `amsgrad` the largest v so far
     stands in the denominator (Reddi et al. 2018).
+    The keywords that all optimizers share are described at `Optimizer`.
     """
 
     def __init__(
@@ -31,8 +34,9 @@ class Adam(Optimizer):
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
         amsgrad: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(learning_rate)
+        super().__init__(learning_rate, **options)
         name = type(self).__name__
         self.beta_1 = number(f"{name}(beta_1=…)", beta_1, least=0.0, below=1.0)
         self.beta_2 = number(f"{name}(beta_2=…)", beta_2, least=0.0, below=1.0)
@@ -70,7 +74,10 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam, after w ← w − ηλw (Loshchilov & Hutter 2017); as in Keras on all weights, biases included."""
+    """Adam, after w ← w − ηλw (Loshchilov & Hutter 2017); as in Keras on all weights, biases included.
+
+    `exclude_from_weight_decay(["bias"])` spares some.
+    """
 
     def __init__(
         self,
@@ -80,17 +87,8 @@ class AdamW(Adam):
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
         amsgrad: bool = False,
+        **options: Unpack[OptionsBesideDecay],
     ) -> None:
-        super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad)
-        self.weight_decay = number("AdamW(weight_decay=…)", weight_decay, least=0.0)
-        self._keep: Array = np.ones((), np.float32)
-
-    def before(self) -> None:
-        super().before()
-        self._keep[()] = 1.0 - self.learning_rate * self.weight_decay
-
-    def calls(self, w: Array, g: Array, slots: Mapping[str, Array], take: Callable[[], Array]) -> list[Call]:
-        return [partial(np.multiply, w, self._keep, w), *super().calls(w, g, slots, take)]
-
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"weight_decay": self.weight_decay}
+        if weight_decay is None:
+            raise InvalidInput("AdamW(weight_decay=…) must be a number, not None; Adam has none")
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from asyncfit.nn.blas import add_scaled, blend
 from asyncfit.nn.naming import number
 
 from .base import Optimizer
+from .options import Options
 
 __all__ = ["RMSprop"]
 
@@ -21,6 +22,7 @@ class RMSprop(Optimizer):
     """v ← ρv + (1 − ρ)g²; s = ηg/√(v + ε); w ← w − s, or with momentum β: m ← βm + s, w ← w − m.
 
     Centered: the mean gradient's square, a ← ρa + (1 − ρ)g, is taken off v below the root (Hinton 2012, Graves 2013).
+    The keywords that all optimizers share are described at `Optimizer`.
     """
 
     def __init__(
@@ -30,8 +32,9 @@ class RMSprop(Optimizer):
         momentum: float = 0.0,
         epsilon: float = 1e-7,
         centered: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(learning_rate)
+        super().__init__(learning_rate, **options)
         self.rho = number("RMSprop(rho=…)", rho, least=0.0, below=1.0)
         self.momentum = number("RMSprop(momentum=…)", momentum, least=0.0)
         self.epsilon = number("RMSprop(epsilon=…)", epsilon, least=0.0)

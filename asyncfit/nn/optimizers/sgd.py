@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -14,17 +14,27 @@ from asyncfit.nn.blas import add_scaled
 from asyncfit.nn.naming import number
 
 from .base import Optimizer
+from .options import Options
 
 __all__ = ["SGD"]
 
 
 class SGD(Optimizer):
-    """w ← w − ηg; with momentum β: v ← βv − ηg, w ← w + v (Nesterov: w ← w + βv − ηg)."""
+    """w ← w − ηg; with momentum β: v ← βv − ηg, w ← w + v (Nesterov: w ← w + βv − ηg).
+
+    The keywords that all optimizers share are described at `Optimizer`.
+    """
 
     default_learning_rate = 0.01
 
-    def __init__(self, learning_rate: float = 0.01, momentum: float = 0.0, nesterov: bool = False) -> None:
-        super().__init__(learning_rate)
+    def __init__(
+        self,
+        learning_rate: float = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(learning_rate, **options)
         self.momentum = number("SGD(momentum=…)", momentum, least=0.0)
         if self.momentum > 1.0:
             raise InvalidInput(f"SGD(momentum=…) must be from 0 to 1, not {momentum!r}")
