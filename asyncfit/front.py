@@ -307,7 +307,8 @@ class Front:
                     )
                 _check_place(resumed, data.train.steps, trainable)
                 self._own_seed, self._fits = resumed.settings["model_seed"], key[1]
-                _tell_what_is_not_used(resumed, float(trainable.learning_rate), plan.epochs or ENDLESS)
+                rate = None if schedule is not None else float(trainable.learning_rate)
+                _tell_what_is_not_used(resumed, rate, plan.epochs or ENDLESS)
             run._order.settings.update(
                 settings, rate=float(trainable.learning_rate), seed=key[0], fits=key[1], model_seed=self._own_seed
             )
@@ -462,10 +463,10 @@ def _key_of(resumed: Resumed, chosen: int | None) -> tuple[int, int]:
     return seed, fits  # type: ignore[return-value]
 
 
-def _tell_what_is_not_used(resumed: Resumed, rate: float, epochs: int) -> None:
+def _tell_what_is_not_used(resumed: Resumed, rate: float | None, epochs: int) -> None:
     """Log what is otherwise than in the run before, and has no effect."""
     before = resumed.settings.get("rate")
-    if isinstance(before, float) and before != rate:
+    if rate is not None and isinstance(before, float) and before != rate:
         _logger.warning(
             "the learning rate %g is not used (it was %g when the run began): a resumed run goes on with its own; "
             "run.set_learning_rate(…) sets another", rate, before,
@@ -526,6 +527,9 @@ def _metrics(trainable: Trainable) -> dict[str, Any]:
 
 def _schedule(trainable: Trainable) -> str | None:
     """Why the learning rate cannot be set, None if it can."""
+    told: object = getattr(trainable, "why_scheduled", None)  # our own models know what it follows
+    if isinstance(told, str):
+        return told
     rate = inspect.getattr_static(trainable, "learning_rate", None)
     if isinstance(rate, property) and rate.fset is None:
         return f"the learning rate of {type(trainable).__name__} has no setter: it follows a schedule of its own"

@@ -67,7 +67,8 @@ def described(network: Network, learner: Learner) -> dict[str, Any]:
     """What the numbers of a training depend on, besides the state: as plain JSON types, without names."""
     training = training_config(learner)
     optimizer = training.pop("optimizer_config")
-    config = {key: value for key, value in optimizer["config"].items() if key not in ("name", "learning_rate")}
+    free = ("name", "learning_rate") if learner.optimizer.schedule is None else ("name",)
+    config = {key: value for key, value in optimizer["config"].items() if key not in free}
     layers = [
         {"class_name": type(layer).__name__}
         | {key: value for key, value in layer.get_config().items() if key not in ("name", "trainable", "dtype")}
@@ -113,7 +114,9 @@ def saved(network: Network, learner: Learner | None, training: Mapping[str, Any]
         return model
     rate = float(state["learning_rate"])
     optimizer = dict(training["optimizer_config"])
-    optimizer["config"] = {**optimizer["config"], "learning_rate": rate}
+    scheduled = isinstance(optimizer["config"].get("learning_rate"), Mapping)
+    if not scheduled:
+        optimizer["config"] = {**optimizer["config"], "learning_rate": rate}
     slots = [(name.partition("/")[2], array) for name, array in learner.optimizer_slots(state)]
     return SavedModel(
         config=model.config,
@@ -121,7 +124,7 @@ def saved(network: Network, learner: Learner | None, training: Mapping[str, Any]
         training_config={**training, "optimizer_config": optimizer},
         optimizer_weights=[
             ("iteration", np.array(state["optimizer/iteration"], np.int64)),
-            ("learning_rate", np.array(rate, np.float32)),
+            *([] if scheduled else [("learning_rate", np.array(rate, np.float32))]),
             *slots,
         ],
         notes={"seed": network.seed, "fits": int(state["fits"])},
@@ -303,7 +306,7 @@ def settings(model: SavedModel, name: str, own: Mapping[str, Any] = {}) -> Setti
     of_own = "; custom_objects={…} takes your own by their names"
     with _blamed(name, "its training_config cannot be used: the metrics", of_own + hint):
         found, weighted = (metrics.get_all(_flat(config.get(key)), own) for key in ("metrics", "weighted_metrics"))
-    with _blamed(name, "its training_config cannot be used: the optimizer", hint):
+    with _blamed(name, "its training_config cannot be used: the optimizer", hint), reading_with(own):
         given = config.get("optimizer_config")
         if not isinstance(given, Mapping):
             raise InvalidInput(f"optimizer_config is {given!r}, not a class_name and a config")
@@ -326,14 +329,18 @@ def take_optimizer(learner: Learner, model: SavedModel, name: str) -> None:
 
 
 def _take_optimizer(learner: Learner, arrays: Sequence[Array]) -> None:
-    if len(arrays) < 2 or arrays[0].size != 1 or arrays[1].size != 1:
-        raise InvalidInput("they do not begin with the iteration and the learning rate, as Keras 3 writes them")
-    iteration, rate = arrays[0].item(), arrays[1].item()
+    scheduled = learner.optimizer.schedule is not None
+    before = 1 if scheduled else 2
+    if len(arrays) < before or any(array.size != 1 for array in arrays[:before]):
+        also = "" if scheduled else " and the learning rate"
+        raise InvalidInput(f"they do not begin with the iteration{also}, as Keras 3 writes them")
+    iteration, rate = arrays[0].item(), 0.0 if scheduled else arrays[1].item()
     if not math.isfinite(iteration) or iteration < 0 or iteration != int(iteration):
         raise InvalidInput(f"the iteration is {iteration!r}")
     if not math.isfinite(rate) or rate < 0:
         raise InvalidInput(f"the learning_rate is {rate!r}")
-    learner.load_optimizer_slots(arrays[2:], iteration=int(iteration), learning_rate=rate)
+    rate = None if scheduled else rate
+    learner.load_optimizer_slots(arrays[before:], iteration=int(iteration), learning_rate=rate)
 
 
 @contextmanager

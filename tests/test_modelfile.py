@@ -321,7 +321,7 @@ BAD: dict[str, tuple[Callable[[], SavedModel], list[str]]] = {
                 "config": {"learning_rate": {"class_name": "CosineDecay", "config": {}}},
             }
         ),
-        ["the optimizer", "'CosineDecay'", "not supported"],
+        ["the optimizer", "CosineDecay", "'initial_learning_rate' and 'decay_steps'"],
     ),
     "a slot too few": (
         lambda: slots(lambda found: found.pop()), ["optimizer_weights", "has 8 slots, but 7 were given"],

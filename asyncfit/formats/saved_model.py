@@ -61,7 +61,7 @@ def keras2_style(value: Any) -> Any:
     if isinstance(value, dict):
         if "class_name" not in value or "config" not in value:
             return {
-                key: _found_by_module(item) if key in ("activation", "fn") else keras2_style(item)
+                key: _found_by_module(item) if key in ("activation", "fn", "learning_rate") else keras2_style(item)
                 for key, item in value.items()
             }
         kind, config = value["class_name"], keras2_style(value["config"])
@@ -79,7 +79,7 @@ def keras2_style(value: Any) -> Any:
 
 
 def _found_by_module(value: Any) -> Any:
-    """A layer in place of an activation, or the function of a metric, which Keras finds by its module only."""
+    """A layer in place of an activation, a metric's function or a schedule: Keras finds them by their module only."""
     found = keras2_style(value)
     if isinstance(value, dict) and isinstance(found, dict) and "module" in value:
         return {"module": value["module"], **found}

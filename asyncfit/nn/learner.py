@@ -457,6 +457,11 @@ class Learner:
     def learning_rate(self, value: float) -> None:
         self.optimizer.set_rate(value)
 
+    @property
+    def why_scheduled(self) -> str | None:
+        """Why the learning rate cannot be set; None if it can."""
+        return None if self.optimizer.schedule is None else self.optimizer.why_scheduled
+
     def state(self) -> dict[str, Any]:
         """All that the next batch depends on: live flat arrays, and numbers. Copy what you keep."""
         self._require_started()
@@ -477,7 +482,8 @@ class Learner:
             InvalidInput: names or shapes are not those of `state()`; nothing was changed.
         """
         mine = self.check_state(state)
-        self.optimizer.set_rate(float(state["learning_rate"]))
+        if self.optimizer.schedule is None:  # (it follows from the iteration)
+            self.optimizer.set_rate(float(state["learning_rate"]))
         for name, array in mine.items():
             if isinstance(array, np.ndarray):
                 array[...] = state[name]
@@ -564,8 +570,8 @@ class Learner:
             for name in group
         ] + [(f"{prefix}/{name}", np.asarray(state[f"optimizer/{name}"])) for name in self.optimizer.scalars]
 
-    def load_optimizer_slots(self, arrays: Sequence[Array], *, iteration: int, learning_rate: float) -> None:
-        """Copy in what a file holds, in the order of `optimizer_slots`.
+    def load_optimizer_slots(self, arrays: Sequence[Array], *, iteration: int, learning_rate: float | None) -> None:
+        """Copy in what a file holds, in the order of `optimizer_slots`. With a schedule there is no learning rate.
 
         Raises:
             InvalidInput: the number or a shape differs; nothing was changed.
@@ -579,4 +585,5 @@ class Learner:
         for (_, slot), array in zip(mine, arrays, strict=True):
             slot[...] = array
         self.optimizer.batches = int(iteration)
-        self.optimizer.learning_rate = float(learning_rate)
+        if learning_rate is not None:
+            self.optimizer.learning_rate = float(learning_rate)

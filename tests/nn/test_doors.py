@@ -14,7 +14,18 @@ ROOT = Path(asyncfit.__file__).parent
 
 
 @pytest.mark.parametrize(
-    "name", ["activations", "constraints", "initializers", "layers", "losses", "metrics", "optimizers", "regularizers"]
+    "name",
+    [
+        "activations",
+        "constraints",
+        "initializers",
+        "layers",
+        "losses",
+        "metrics",
+        "optimizers",
+        "optimizers.schedules",
+        "regularizers",
+    ],
 )
 def test_doors_list_what_they_export(name: str) -> None:
     door = importlib.import_module(f"asyncfit.{name}")
@@ -29,7 +40,19 @@ def test_doors_list_what_they_export(name: str) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "nn").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
 def test_nn_imports_numpy_errors_and_names_only(path: Path) -> None:
     """But for `blas.py`, which asks the machine for NumPy's BLAS."""
-    modules = {"contextlib", "contextvars", "copy", "inspect", "math", "re", "time", "numpy", "numpy.typing", "secrets"}
+    modules = {
+        "bisect",
+        "contextlib",
+        "contextvars",
+        "copy",
+        "inspect",
+        "math",
+        "re",
+        "time",
+        "numpy",
+        "numpy.typing",
+        "secrets",
+    }
     ours = {"asyncfit.errors", "asyncfit.names"}
     if path.name == "blas.py":
         modules, ours = modules | {"ctypes"}, {"asyncfit"}

@@ -306,8 +306,8 @@ BAD: list[tuple[Callable[[], object], str]] = [
     ),
     (lambda: optimizers.get({"class_name": "SGD", "config": {"momentums": 1.0}}), "did you mean 'momentum'"),
     (
-        lambda: optimizers.get({"class_name": "SGD", "config": {"learning_rate": {"class_name": "ExponentialDecay"}}}),
-        "ExponentialDecay",
+        lambda: optimizers.get({"class_name": "SGD", "config": {"learning_rate": {"class_name": "ExponentialDecays"}}}),
+        "did you mean 'ExponentialDecay'",
     ),
 ]
 

@@ -11,6 +11,7 @@ import numpy as np
 from asyncfit.nn.arrays import Array, Call
 from asyncfit.nn.blas import add_scaled, blend
 from asyncfit.nn.naming import number
+from asyncfit.nn.schedules import LearningRateSchedule
 
 from .base import Optimizer
 from .options import Options
@@ -26,7 +27,11 @@ class Adadelta(Optimizer):
     """
 
     def __init__(
-        self, learning_rate: float = 0.001, rho: float = 0.95, epsilon: float = 1e-7, **options: Unpack[Options]
+        self,
+        learning_rate: float | LearningRateSchedule = 0.001,
+        rho: float = 0.95,
+        epsilon: float = 1e-7,
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(learning_rate, **options)
         self.rho = number("Adadelta(rho=…)", rho, least=0.0, below=1.0)

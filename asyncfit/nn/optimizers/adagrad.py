@@ -11,6 +11,7 @@ import numpy as np
 from asyncfit.nn.arrays import Array, Call
 from asyncfit.nn.blas import add_scaled
 from asyncfit.nn.naming import number
+from asyncfit.nn.schedules import LearningRateSchedule
 
 from .base import Optimizer
 from .options import Options
@@ -26,7 +27,7 @@ class Adagrad(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: float | LearningRateSchedule = 0.001,
         initial_accumulator_value: float = 0.1,
         epsilon: float = 1e-7,
         **options: Unpack[Options],

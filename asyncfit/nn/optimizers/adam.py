@@ -12,6 +12,7 @@ from asyncfit.errors import InvalidInput
 from asyncfit.nn.arrays import Array, Call
 from asyncfit.nn.blas import add_scaled, blend
 from asyncfit.nn.naming import number
+from asyncfit.nn.schedules import LearningRateSchedule
 
 from .base import Optimizer
 from .options import Options, OptionsBesideDecay
@@ -29,7 +30,7 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: float | LearningRateSchedule = 0.001,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
@@ -81,7 +82,7 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: float | LearningRateSchedule = 0.001,
         weight_decay: float = 0.004,
         beta_1: float = 0.9,
         beta_2: float = 0.999,

@@ -10,8 +10,10 @@ from typing import Any, ClassVar, Self, Unpack
 import numpy as np
 
 from asyncfit.errors import InvalidInput, ModelBusy
+from asyncfit.nn import schedules
 from asyncfit.nn.arrays import Array, Call
 from asyncfit.nn.naming import CheckedKeywords, fold, number, plain_config
+from asyncfit.nn.schedules import LearningRateSchedule
 
 from .gradients import Stretch, accumulation, clipping
 from .moving import MovingAverage
@@ -31,7 +33,7 @@ class Optimizer(CheckedKeywords):
     """Base of all optimizers: one step over all weights at once, whatever the number of layers.
 
     Args:
-        learning_rate: the step size.
+        learning_rate: the step size; or a schedule, which says it for each step.
         weight_decay: w ← w − ηλw before each step, with this λ. None: no decay.
         clipnorm: the gradient of each weight array is scaled down to this L2 norm if its norm is larger.
         clipvalue: each number of the gradients is cut to ±this.
@@ -44,22 +46,23 @@ class Optimizer(CheckedKeywords):
 
     Attributes:
         batches: how many batches' gradients it has got.
-        iterations: steps done; fewer than `batches` where gradients are accumulated.
         slots: the state by name (momentum, …), flat arrays beside `params`; empty until a model starts it.
         scalars: the state that is one number for all weights, by name: arrays of the shape ().
         slot_groups: the order of an optimizer's own slots in files: group after group, and within a group weight by
             weight (formats.md 7.6).
+        schedule: what the learning rate follows; None if it is a number.
         busy: why the learning rate cannot be set by hand now; None if it can.
     """
 
     default_learning_rate: ClassVar[float] = 0.001
 
-    def __init__(self, learning_rate: float | None = None, **options: Unpack[Options]) -> None:
+    def __init__(self, learning_rate: float | LearningRateSchedule | None = None, **options: Unpack[Options]) -> None:
         self._rate: Array = np.zeros((), np.float32)
         self._descent: Array = np.zeros((), np.float32)  # −η: what gradients are scaled with where they are added
         self._keep: Array = np.ones((), np.float32)  # 1 − ηλ: what weight decay leaves
         self.busy: str | None = None
-        self.learning_rate = self.default_learning_rate if learning_rate is None else learning_rate
+        self.schedule = schedules.get(learning_rate)
+        self.batches = 0
         found = checked(type(self).__name__, options)
         self.weight_decay = found["weight_decay"]
         self.clipnorm, self.clipvalue = found["clipnorm"], found["clipvalue"]
@@ -67,7 +70,10 @@ class Optimizer(CheckedKeywords):
         self.use_ema, self.ema_momentum = found["use_ema"], found["ema_momentum"]
         self.ema_overwrite_frequency = found["ema_overwrite_frequency"]
         self.gradient_accumulation_steps = found["gradient_accumulation_steps"]
-        self.batches = 0
+        if self.schedule is None:
+            self.set_rate(self.default_learning_rate if learning_rate is None else learning_rate)  # type: ignore[arg-type]
+        else:
+            self._follow()
         self.slots: dict[str, Array] = {}
         self.scalars: dict[str, Array] = {}
         self.owner: object = None
@@ -76,8 +82,11 @@ class Optimizer(CheckedKeywords):
 
     @property
     def learning_rate(self) -> float:
-        """The step size, rounded to float32, as Keras stores it. Set it between batches."""
-        return float(self._rate)
+        """The step size, rounded to float32, as Keras stores it. Set it between batches.
+
+        With a schedule it is that of the coming step, and cannot be set.
+        """
+        return float(self._rate) if self.schedule is None else float(np.float32(self._scheduled(self.schedule)))
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
@@ -86,7 +95,13 @@ class Optimizer(CheckedKeywords):
         self.set_rate(value)
 
     def set_rate(self, value: float) -> None:
-        """As setting `learning_rate`, for whoever trains with it."""
+        """As setting `learning_rate`, for whoever trains with it.
+
+        Raises:
+            InvalidInput: the value is no rate, or a schedule says what it is.
+        """
+        if self.schedule is not None:
+            raise InvalidInput(self.why_scheduled)
         self._rate[()] = self.checked_rate(value)
         self._descent[()] = -self._rate
 
@@ -95,7 +110,30 @@ class Optimizer(CheckedKeywords):
         return number(f"{type(self).__name__}(learning_rate=…)", value, least=0.0)
 
     @property
+    def why_scheduled(self) -> str:
+        """Why the learning rate cannot be set, if there is a schedule."""
+        return (
+            f"the learning rate follows {self.schedule!r}, which the optimizer was given; give it a number instead, as "
+            f"in {type(self).__name__}(0.01), where the rate is to be set from outside"
+        )
+
+    def _scheduled(self, schedule: LearningRateSchedule) -> float:
+        step = self.batches  # as Keras does it, also where gradients are accumulated
+        value = schedule(step)
+        try:
+            return self.checked_rate(float(value))
+        except (InvalidInput, TypeError, ValueError) as error:
+            raise InvalidInput(f"{schedule!r} gives no learning rate for step {step}, but {value!r}: {error}") from None
+
+    def _follow(self) -> None:
+        """Take the coming step's rate from the schedule."""
+        assert self.schedule is not None
+        self._rate[()] = self._scheduled(self.schedule)
+        self._descent[()] = -self._rate
+
+    @property
     def iterations(self) -> int:
+        """Steps done; fewer than `batches` where gradients are accumulated."""
         return self.batches // (self.gradient_accumulation_steps or 1)
 
     @property
@@ -169,7 +207,8 @@ class Optimizer(CheckedKeywords):
             steps += self.calls(params[block], grads[block], {k: v[block] for k, v in self.slots.items()}, take)
         before = self.before if not decay else self._before_decay
         clip = clipping(self, grads, parts)
-        steps = [before, *([clip] if clip is not None else []), *steps]
+        follow = [] if self.schedule is None else [self._follow]
+        steps = [*follow, before, *([clip] if clip is not None else []), *steps]
 
         def step() -> None:
             for call in steps:
@@ -222,7 +261,7 @@ class Optimizer(CheckedKeywords):
     def get_config(self) -> dict[str, Any]:
         return {
             "name": fold(type(self).__name__),
-            "learning_rate": self.learning_rate,
+            "learning_rate": self.learning_rate if self.schedule is None else schedules.config(self.schedule),
             "weight_decay": self.weight_decay,
             "clipnorm": self.clipnorm,
             "global_clipnorm": self.global_clipnorm,
@@ -238,9 +277,6 @@ class Optimizer(CheckedKeywords):
         """From a config of Keras 3, Keras 2 or TF.js (`learningRate`, `beta1`)."""
         own = {fold(key): key for key in cls().get_config()}
         settings = {OTHER_SPELLINGS.get(fold(k), own.get(fold(k), k)): v for k, v in config.items()}
-        if isinstance(rate := settings.get("learning_rate"), Mapping):
-            schedule = rate.get("class_name")
-            raise InvalidInput(f"{cls.__name__}: the learning rate schedule {schedule!r} is not supported")
         settings = {k: v for k, v in settings.items() if v is not None or k not in ("epsilon", "ema_momentum")}
         for clip in ("clipnorm", "clipvalue", "global_clipnorm"):  # Keras takes 0 for none
             settings[clip] = settings.get(clip) or None
@@ -251,12 +287,13 @@ class Optimizer(CheckedKeywords):
 
     def __repr__(self) -> str:
         usual = type(self)().get_config()
+        rate = f"{self.learning_rate:g}" if self.schedule is None else repr(self.schedule)
         shown = [
             f"{k}={v:g}" if isinstance(v, float) and not isinstance(v, bool) else f"{k}={v!r}"
             for k, v in self.get_config().items()
-            if k == "learning_rate" or v != usual[k]
+            if k != "learning_rate" and v != usual[k]
         ]
-        return f"{type(self).__name__}({', '.join(shown)})"
+        return f"{type(self).__name__}({', '.join([f'learning_rate={rate}', *shown])})"
 
 
 def _within(parts: Sequence[Stretch], begin: int, end: int) -> list[slice]:

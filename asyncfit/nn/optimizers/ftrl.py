@@ -11,6 +11,7 @@ import numpy as np
 from asyncfit.errors import InvalidInput
 from asyncfit.nn.arrays import Array, Call
 from asyncfit.nn.naming import number, positive
+from asyncfit.nn.schedules import LearningRateSchedule
 
 from .base import Optimizer
 from .options import Options
@@ -28,7 +29,7 @@ class Ftrl(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: float | LearningRateSchedule = 0.001,
         learning_rate_power: float = -0.5,
         initial_accumulator_value: float = 0.1,
         l1_regularization_strength: float = 0.0,

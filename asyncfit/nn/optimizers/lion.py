@@ -12,6 +12,7 @@ from asyncfit.errors import InvalidInput
 from asyncfit.nn.arrays import Array, Call
 from asyncfit.nn.blas import add_scaled, blend
 from asyncfit.nn.naming import number
+from asyncfit.nn.schedules import LearningRateSchedule
 
 from .base import Optimizer
 from .options import Options
@@ -26,7 +27,11 @@ class Lion(Optimizer):
     """
 
     def __init__(
-        self, learning_rate: float = 0.001, beta_1: float = 0.9, beta_2: float = 0.99, **options: Unpack[Options]
+        self,
+        learning_rate: float | LearningRateSchedule = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.99,
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(learning_rate, **options)
         self.beta_1 = number("Lion(beta_1=…)", beta_1, least=0.0)

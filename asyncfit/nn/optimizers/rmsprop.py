@@ -11,6 +11,7 @@ import numpy as np
 from asyncfit.nn.arrays import Array, Call
 from asyncfit.nn.blas import add_scaled, blend
 from asyncfit.nn.naming import number
+from asyncfit.nn.schedules import LearningRateSchedule
 
 from .base import Optimizer
 from .options import Options
@@ -27,7 +28,7 @@ class RMSprop(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: float | LearningRateSchedule = 0.001,
         rho: float = 0.9,
         momentum: float = 0.0,
         epsilon: float = 1e-7,

@@ -12,6 +12,7 @@ from asyncfit.errors import InvalidInput
 from asyncfit.nn.arrays import Array, Call
 from asyncfit.nn.blas import add_scaled
 from asyncfit.nn.naming import number
+from asyncfit.nn.schedules import LearningRateSchedule
 
 from .base import Optimizer
 from .options import Options
@@ -29,7 +30,7 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 0.01,
+        learning_rate: float | LearningRateSchedule = 0.01,
         momentum: float = 0.0,
         nesterov: bool = False,
         **options: Unpack[Options],
