@@ -100,7 +100,7 @@ class Reader:
             return (yield from run_batches(learner, plan.opened(tick)))
         data = plan.read(tick)
         assert data.y is not None
-        check_arrays(learner, data.x, data.y)
+        check_arrays(learner, data.x, data.y, data.sample_weight)
         if learner.wants_limits:
             check_labels_of("y", data, classes(learner), tick=tick)
         yield None
@@ -122,7 +122,7 @@ class Reader:
         else:
             data = plan.read(tick)
             assert data.y is not None
-            check_arrays(learner, data.x, data.y)
+            check_arrays(learner, data.x, data.y, data.sample_weight)
             if learner.wants_limits:
                 check_labels_of("y", data, classes(learner), tick=tick)
             yield None
@@ -221,9 +221,10 @@ def classes(learner: Learner) -> int:
     return output[-1]
 
 
-def check_arrays(learner: Learner, x: Array, y: Array) -> None:
+def check_arrays(learner: Learner, x: Array, y: Array, weights: Array | None = None) -> None:
     """Refuse shapes and types that do not fit the model. Builds the network."""
-    learner.check_data(x.shape, x.dtype, y.shape, y.dtype)
+    shape = None if weights is None else weights.shape
+    learner.check_data(x.shape, x.dtype, y.shape, y.dtype, weight_shape=shape)
 
 
 def check_batch(network: Network, x: Array) -> None:
@@ -239,7 +240,7 @@ def check_rows(network: Network, learner: Learner | None, rows: Rows | None) -> 
     if x is None:
         return
     if learner is not None and y is not None:
-        check_arrays(learner, x, y)
+        check_arrays(learner, x, y, None if rows.sample_weight is None else rows.sample_weight.array)
     else:
         network.build(x.shape[1:])
 
@@ -248,14 +249,14 @@ def check_values(learner: Learner, data: FitData) -> None:
     """Refuse what is not fit to train `learner` on. It looks at every label: call it off the loop."""
     if isinstance(data.train, Feed | ListData):
         if isinstance(data.train, ListData):
-            x, y, _, _ = data.train.first
+            x, y, weights, _ = data.train.first
             assert y is not None
-            check_arrays(learner, x, y)
+            check_arrays(learner, x, y, weights)
         if learner.wants_limits:
             data.check_labels(classes(learner))
         return
     assert data.train.y is not None  # that of the validation has been compared with it
-    check_arrays(learner, data.train.x, data.train.y)
+    check_arrays(learner, data.train.x, data.train.y, data.train.sample_weight)
     if (words := learner.network.words) is not None:
         data.check_words(words)
     if learner.wants_limits:

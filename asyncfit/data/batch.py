@@ -73,7 +73,7 @@ class BatchIntake:
         x, y, weight = item if len(item) == 3 else (*item, None)
         if not (_is_plain(x) and _is_plain(y) and len(x) == len(y)):
             return None
-        if weight is not None and not (_is_plain(weight) and weight.shape == (len(x),)):
+        if weight is not None and not (_is_plain(weight) and weight.ndim and weight.shape == y.shape[: weight.ndim]):
             return None
         with np.errstate(over="ignore", invalid="ignore"):
             x = np.array(x, np.float32, order="C", copy=True)

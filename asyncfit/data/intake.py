@@ -76,7 +76,10 @@ class Rows:
         return Rows(self.x.load(), y and y.load(), w and w.load()).checked(own_model=own_model)
 
     def checked(self, *, own_model: bool = False) -> Rows:
-        """With lengths compared and one weight a row (`own_model` may have weights of any shape)."""
+        """With lengths compared and one weight a row, or one for each of a row's targets, such as those of its steps.
+
+        `own_model` may have weights of any shape.
+        """
         for given in self.all()[1:]:
             if given.rows != self.x.rows:
                 raise InvalidInput(
@@ -88,8 +91,12 @@ class Rows:
             return self
         if weight.array.shape[1:] == (1,):  # as in Keras
             return replace(self, sample_weight=replace(weight, array=weight.array[:, 0]))
+        y = None if self.y is None else self.y.array
+        if y is not None and y.shape[: weight.array.ndim] == weight.array.shape:  # the model knows whether it has steps
+            return self
         raise InvalidInput(
-            f"{weight.name} has shape {weight.array.shape}; give one weight a row, shape ({weight.rows},)"
+            f"{weight.name} has shape {weight.array.shape}; give one weight a row, shape ({weight.rows},), or one for "
+            "each step of the targets, shape (rows, steps)"
         )
 
 

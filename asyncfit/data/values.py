@@ -128,11 +128,24 @@ def weights_by_class(name: str, y: Array, class_weight: Mapping[int, float]) -> 
     result = np.ones(len(y), dtype=np.float32)
     for start, block in _blocks(y):
         rows = block.reshape(len(block), -1)
-        labels = rows.argmax(axis=1) if rows.shape[1] > 1 else _rounded(name, rows[:, 0], start)
+        labels = _greatest(name, rows, start) if rows.shape[1] > 1 else _rounded(name, rows[:, 0], start)
         at = np.searchsorted(classes, labels)
         known = classes[np.minimum(at, len(classes) - 1)] == labels if len(classes) else np.zeros(len(at), bool)
         result[start : start + len(block)] = values[np.where(known, at, len(classes))]
     return result
+
+
+def _greatest(name: str, rows: Array, start: int) -> Array:
+    """Where each row has its greatest value; rows of classes, one for each step say, are refused."""
+    wrong = (rows < 0) | (rows > 1)
+    if wrong.any():
+        row, column = (int(at[0]) for at in wrong.nonzero())
+        raise InvalidInput(
+            f"class_weight needs one class a row, but {name} holds {rows[row, column]:g} in row {start + row:,}, which "
+            "is no share of a class; where each step has a class, pass sample_weight of shape (rows, steps)"
+        )
+    found: Array = rows.argmax(axis=1)
+    return found
 
 
 def _rounded(name: str, column: Array, start: int) -> Array:

@@ -253,14 +253,16 @@ class Learner:
     # Batches
 
     def train_batch(self, x: Array, y: Array, sample_weight: Array | None = None) -> dict[str, float]:
-        """One step on a batch: `x` `(rows, *input_shape)`, `y`, and optionally weights `(rows,)`.
+        """One step on a batch: `x` `(rows, *input_shape)`, `y`, and optionally weights.
+
+        Weights are `(rows,)`, or `(rows, steps)` for the predictions of a sequence.
 
         Returns:
             `{"loss": …, metric: …}`: means over the batch, computed with the weights before the step. Metrics that are
             no means are missing: `end_epoch` has their values.
         """
         try:
-            run = self._train_runs[x.shape, y.shape, sample_weight is None]
+            run = self._train_runs[x.shape, y.shape, sample_weight if sample_weight is None else sample_weight.shape]
         except (KeyError, AttributeError):
             x, y, sample_weight, run = self._planned(x, y, sample_weight, self._train_runs, self._train_run)
         return run(x, y, sample_weight)
@@ -268,7 +270,7 @@ class Learner:
     def test_batch(self, x: Array, y: Array, sample_weight: Array | None = None) -> dict[str, float]:
         """Loss and metrics of a batch; nothing is dropped out and nothing changes."""
         try:
-            run = self._test_runs[x.shape, y.shape, sample_weight is None]
+            run = self._test_runs[x.shape, y.shape, sample_weight if sample_weight is None else sample_weight.shape]
         except (KeyError, AttributeError):
             x, y, sample_weight, run = self._planned(x, y, sample_weight, self._test_runs, self._test_run)
         return run(x, y, sample_weight)
@@ -294,7 +296,7 @@ class Learner:
         """The slow way in: anything array-like, a size of batch that was not seen yet, a network without weights."""
         x, y = np.asarray(x), np.asarray(y)
         w = None if w is None else np.asarray(w)
-        key = x.shape, y.shape, w is None
+        key = x.shape, y.shape, None if w is None else w.shape
         run = runs.get(key)
         if run is None:
             shapes = (None, np.float32) if w is None else (w.shape, w.dtype)
