@@ -10,7 +10,9 @@ from .nn.layers import Activation as Activation
 from .nn.layers import ActivityRegularization as ActivityRegularization
 from .nn.layers import AlphaDropout as AlphaDropout
 from .nn.layers import AveragePooling1D as AveragePooling1D
+from .nn.layers import AveragePooling1D as AvgPool1D
 from .nn.layers import AveragePooling2D as AveragePooling2D
+from .nn.layers import AveragePooling2D as AvgPool2D
 from .nn.layers import BatchNormalization as BatchNormalization
 from .nn.layers import Bidirectional as Bidirectional
 from .nn.layers import Conv1D as Conv1D
@@ -28,8 +30,12 @@ from .nn.layers import Flatten as Flatten
 from .nn.layers import GaussianDropout as GaussianDropout
 from .nn.layers import GaussianNoise as GaussianNoise
 from .nn.layers import GlobalAveragePooling1D as GlobalAveragePooling1D
+from .nn.layers import GlobalAveragePooling1D as GlobalAvgPool1D
 from .nn.layers import GlobalAveragePooling2D as GlobalAveragePooling2D
+from .nn.layers import GlobalAveragePooling2D as GlobalAvgPool2D
+from .nn.layers import GlobalMaxPooling1D as GlobalMaxPool1D
 from .nn.layers import GlobalMaxPooling1D as GlobalMaxPooling1D
+from .nn.layers import GlobalMaxPooling2D as GlobalMaxPool2D
 from .nn.layers import GlobalMaxPooling2D as GlobalMaxPooling2D
 from .nn.layers import GroupNormalization as GroupNormalization
 from .nn.layers import Input as Input
@@ -38,7 +44,9 @@ from .nn.layers import Layer as Layer
 from .nn.layers import LayerNormalization as LayerNormalization
 from .nn.layers import LeakyReLU as LeakyReLU
 from .nn.layers import Masking as Masking
+from .nn.layers import MaxPooling1D as MaxPool1D
 from .nn.layers import MaxPooling1D as MaxPooling1D
+from .nn.layers import MaxPooling2D as MaxPool2D
 from .nn.layers import MaxPooling2D as MaxPooling2D
 from .nn.layers import Permute as Permute
 from .nn.layers import PReLU as PReLU
@@ -69,6 +77,8 @@ __all__ = [
     "AlphaDropout",
     "AveragePooling1D",
     "AveragePooling2D",
+    "AvgPool1D",
+    "AvgPool2D",
     "BatchNormalization",
     "Bidirectional",
     "Conv1D",
@@ -87,6 +97,10 @@ __all__ = [
     "GaussianNoise",
     "GlobalAveragePooling1D",
     "GlobalAveragePooling2D",
+    "GlobalAvgPool1D",
+    "GlobalAvgPool2D",
+    "GlobalMaxPool1D",
+    "GlobalMaxPool2D",
     "GlobalMaxPooling1D",
     "GlobalMaxPooling2D",
     "GroupNormalization",
@@ -96,6 +110,8 @@ __all__ = [
     "LayerNormalization",
     "LeakyReLU",
     "Masking",
+    "MaxPool1D",
+    "MaxPool2D",
     "MaxPooling1D",
     "MaxPooling2D",
     "Normalization",

@@ -363,6 +363,11 @@ def get(given: object) -> LearningRateSchedule | None:
         return given
     if isinstance(given, type) and issubclass(given, LearningRateSchedule):
         raise InvalidInput(f"learning_rate= takes a schedule, as in {given.__name__}(…), not its class")
+    if callable(given):
+        raise InvalidInput(
+            "learning_rate= takes a number or a schedule, not a function; make it a subclass of LearningRateSchedule "
+            "with __call__(self, step) and get_config(self)"
+        )
     if not isinstance(given, Mapping):
         return None
     name = str(given.get("class_name"))

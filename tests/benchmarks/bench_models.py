@@ -15,6 +15,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from .contenders import CONTENDERS
 from .workloads import WORKLOADS
 
 ROOT = Path(__file__).parents[2]
+PAUSE = 0.3
+"""Seconds before each race: threads that still spin for work, of the contender before, have gone to sleep then."""
 OURS = ("asyncfit", "NumPy by hand")
 
 
@@ -76,6 +79,7 @@ def compare(workload: str, names: list[str], pythons: list[str], rounds: int) ->
             batches[one.name] = epochs * work.steps
         for _ in range(rounds):
             for one in contenders:
+                time.sleep(PAUSE)
                 one.race(batches[one.name])
     finally:
         for one in contenders:

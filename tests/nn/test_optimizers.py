@@ -293,6 +293,7 @@ BAD: list[tuple[Callable[[], object], str]] = [
     (lambda: AdamW(weight_decay=None), "Adam has none"),  # type: ignore[arg-type]
     (lambda: SGD(gradient_accumulation_steps=1), "must be a whole number from 2"),
     (lambda: SGD(ema_momentum=1.1), "from 0 to 1"),
+    (lambda: SGD(use_ema="yes"), "True or False"),  # type: ignore[arg-type]
     (lambda: SGD(ema_overwrite_frequency=0), "must be a whole number from 1"),
     (lambda: Lion(beta_1=0.0), "above 0 and at most 1"),
     (lambda: Ftrl(learning_rate=0.0), r"Ftrl\(learning_rate=…\) must be above 0"),

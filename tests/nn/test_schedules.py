@@ -213,6 +213,7 @@ BAD: list[tuple[Callable[[], object], str]] = [
     (lambda: schedules.CosineDecayRestarts(0.1, 10, t_mul=0.5), "t_mul"),
     (lambda: CosineDecay("fast", 10), "must be a number"),  # type: ignore[arg-type]
     (lambda: optimizers.Adam(CosineDecay), r"takes a schedule, as in CosineDecay\(…\)"),  # type: ignore[arg-type]
+    (lambda: optimizers.Adam(lambda step: 0.1), "takes a number or a schedule, not a function"),  # type: ignore[arg-type]
     (lambda: optimizers.Adam(Halves(-1.0)), "gives no learning rate for step 0, but -1.0"),
     (lambda: optimizers.Ftrl(CosineDecay(0.0, 10)), "gives no learning rate for step 0"),
     (lambda: schedules.get({"class_name": "CosineDecay", "config": {"decay_stepz": 3}}), "did you mean 'decay_steps'"),

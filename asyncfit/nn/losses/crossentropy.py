@@ -253,8 +253,8 @@ class SparseCategoricalCrossentropy(CategoricalCrossentropy):
         self,
         from_logits: bool = False,
         ignore_class: int | None = None,
-        axis: int = -1,
         reduction: str | None = MEAN,
+        axis: int = -1,
         name: str | None = None,
     ) -> None:
         super().__init__(from_logits, 0.0, axis, reduction, name)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
+import numpy as np
+
 from asyncfit.errors import InvalidInput
 from asyncfit.nn.naming import number, positive, whole
 
@@ -55,6 +57,8 @@ def checked(kind: str, given: Mapping[str, Any]) -> Settings:
     limits = {name: None if v is None else positive(f"{kind}({name}=…)", v) for name, v in clips.items()}
     decay, every = given.get("weight_decay"), given.get("ema_overwrite_frequency")
     steps = given.get("gradient_accumulation_steps")
+    if not isinstance(averages := given.get("use_ema", False), bool | np.bool_):
+        raise InvalidInput(f"{kind}(use_ema=…) is True or False, not {averages!r}")
     momentum = number(f"{kind}(ema_momentum=…)", given.get("ema_momentum", 0.99), least=0.0)
     if momentum > 1.0:
         raise InvalidInput(f"{kind}(ema_momentum=…) must be from 0 to 1, not {momentum!r}")
@@ -63,7 +67,7 @@ def checked(kind: str, given: Mapping[str, Any]) -> Settings:
         "clipnorm": limits["clipnorm"],
         "clipvalue": limits["clipvalue"],
         "global_clipnorm": limits["global_clipnorm"],
-        "use_ema": bool(given.get("use_ema", False)),
+        "use_ema": bool(averages),
         "ema_momentum": momentum,
         "ema_overwrite_frequency": (
             None if every is None else whole(f"{kind}(ema_overwrite_frequency=…)", every, least=1)
