@@ -14,6 +14,7 @@ import pytest
 from asyncfit.layers import (
     GRU,
     LSTM,
+    BatchNormalization,
     Bidirectional,
     Dense,
     Dropout,
@@ -54,6 +55,7 @@ STACKS: dict[str, Callable[[], list[Layer]]] = {
         Bidirectional(LSTM(3, return_sequences=True, kernel_regularizer="l2"), merge_mode="mul"),
         TimeDistributed(Dense(4, activation="tanh")),
         TimeDistributed(Dropout(0.2), trainable=False),
+        TimeDistributed(BatchNormalization(momentum=0.9)),
         Bidirectional(GRU(2, name="mine"), backward_layer=SimpleRNN(2, go_backwards=True), name="both"),
         Dense(2),
     ],

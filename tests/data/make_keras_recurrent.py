@@ -101,6 +101,25 @@ def cases() -> dict[str, tuple[str, list[Any], str, dict[str, Any]]]:
         "steps",
         {},
     )  # fmt: skip
+    found["normalized at each step"] = (
+        "numbers", [L.TimeDistributed(L.BatchNormalization(momentum=0.8)), L.LSTM(2)], "two", {}
+    )  # fmt: skip
+    found["normalized at each step, masked"] = (
+        "words", [words(), L.TimeDistributed(L.BatchNormalization(momentum=0.8)), L.GRU(3, return_sequences=True)],
+        "three steps", {},
+    )  # fmt: skip
+    found["normalized channels at each step"] = (
+        "numbers",
+        [
+            L.Reshape((3, 2, 3)),
+            L.TimeDistributed(L.Conv1D(4, 2, padding="same")),
+            L.TimeDistributed(L.BatchNormalization(momentum=0.8, gamma_regularizer="l2")),
+            L.TimeDistributed(L.BatchNormalization(trainable=False)),
+            L.TimeDistributed(L.Flatten()),
+            L.GRU(2),
+        ],
+        "two", {},
+    )  # fmt: skip
     return found
 
 
@@ -122,6 +141,7 @@ def numbers_of(rng: np.random.Generator) -> dict[str, Any]:
             rng.random((20, 1)) * 2, 6, axis=1
         ),  # one for each sample; with the torch backend Keras fails on those
         "w_steps": rng.random((20, 6)) * 2,
+        "three steps": rng.standard_normal((20, 6, 3)),
     }
 
 
@@ -138,6 +158,7 @@ def everything() -> Any:
             L.LSTM(3, return_sequences=True, recurrent_initializer="glorot_uniform"),
             L.Bidirectional(L.GRU(2, return_sequences=True), merge_mode="sum"),
             L.TimeDistributed(L.Dense(3, activation="relu")),
+            L.TimeDistributed(L.BatchNormalization()),
             L.Masking(0.0),
             L.Bidirectional(L.SimpleRNN(2, return_sequences=True)),
             L.GRU(2, reset_after=False, go_backwards=True),

@@ -17,18 +17,6 @@ with np.load(Path(__file__).parents[1] / "data" / "keras_recurrent.npz") as file
     ARRAYS = dict(file)
 CASES: dict[str, dict[str, Any]] = json.loads(str(ARRAYS.pop("cases")))
 del CASES["file"]
-KNOWN = (
-    "InputLayer",
-    "LSTM",
-    "GRU",
-    "SimpleRNN",
-    "Dense",
-    "Masking",
-    "Embedding",
-    "Flatten",
-    "Bidirectional",
-    "TimeDistributed",
-)
 NUMBERS = {name: number for number, name in enumerate(CASES)}
 
 

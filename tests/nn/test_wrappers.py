@@ -45,6 +45,10 @@ INSIDE: dict[str, tuple[tuple[int, ...], Callable[[], Layer]]] = {
     "dropout": ((4, 3), lambda: Dropout(0.4)),
     "twice": ((2, 3, 4), lambda: TimeDistributed(Dense(3, activation="tanh"))),
     "frozen": ((5, 3), lambda: Dense(4, trainable=False)),
+    "over all rows": ((4, 3), lambda: BatchNormalization()),
+    "over all rows, one step": ((1, 3), lambda: BatchNormalization(scale=False)),
+    "over all rows, twice": ((2, 3, 4), lambda: TimeDistributed(BatchNormalization())),
+    "over all rows, planes": ((3, 4, 4, 2), lambda: BatchNormalization()),
 }
 
 
@@ -117,7 +121,6 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "units": (lambda: Bidirectional(LSTM(2), backward_layer=GRU(3, go_backwards=True)), "same units.*2 and 3"),
     "penalty inside": (lambda: TimeDistributed(Dense(2, activity_regularizer="l2")), "give it to TimeDistributed"),
-    "over all rows": (lambda: TimeDistributed(BatchNormalization()), "BatchNormalization.*over all rows"),
     "vectors": (lambda: Network([Input(3), TimeDistributed(Dense(2))]), r"takes sequences.*\(3,\)"),
     "another's layer": (lambda: TimeDistributed(Network([Dense(2, input_shape=3)]).layers[0]), "part of a model"),
     "unknown": (

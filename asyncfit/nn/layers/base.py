@@ -115,7 +115,7 @@ class Layer(CheckedKeywords):
     order: ClassVar[str] = "rows"
     takes_integers: bool = False
     words: int | None = None
-    rows_apart: ClassVar[bool] = True
+    rows_apart: bool = True
     ignored_options: ClassVar[tuple[str, ...]] = ("dtype", "batch_input_shape", "batch_shape", "ragged", "sparse")
     off_options: ClassVar[Mapping[str, object]] = {}
     _extras: ClassVar[tuple[str, ...] | None] = None

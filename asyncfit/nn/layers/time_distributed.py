@@ -20,12 +20,19 @@ from .wrapper import Wrapper, entry_of
 
 __all__ = ["TimeDistributed"]
 
+STEP = 1 << 17
+"""Sets the random numbers of a layer at one step apart from those at the others, and from `bidirectional.BACK`."""
+
 
 class TimeDistributed(Wrapper):
-    """`layer` at each step: `(steps, …)` → `(steps, …)`. All steps of all samples are computed at once, as rows.
+    """`layer` at each step: `(steps, …)` → `(steps, …)`.
+
+    All steps of all samples are computed at once, as rows. A layer whose rows influence each other, BatchNormalization
+    say, is computed step after step as in Keras: each step has statistics of its own, and the moving ones come nearer
+    to them once a step. Of a mask `(rows, steps)` such a layer gets the part for the step.
 
     Args:
-        layer: any whose rows do not depend on each other, so not BatchNormalization.
+        layer: any layer, also one of your own.
     """
 
     supports_masking = True
@@ -43,11 +50,7 @@ class TimeDistributed(Wrapper):
             name=name, input_shape=input_shape, trainable=trainable, activity_regularizer=activity_regularizer
         )
         self.layer = self.held(layer)
-        if not layer.rows_apart:
-            raise InvalidInput(
-                f"TimeDistributed(layer=…): {type(layer).__name__} computes something over all rows, and Keras does so "
-                "for each step by itself, which is not supported"
-            )
+        self.rows_apart = layer.rows_apart
         self.takes_integers, self.words = layer.takes_integers, layer.words
 
     @property
@@ -73,6 +76,12 @@ class TimeDistributed(Wrapper):
         return self.layer.passes(training)
 
     def plan(self, at: Place) -> None:
+        if self.layer.rows_apart:
+            self._plan_rows(at)
+        else:
+            self._plan_steps(at)
+
+    def _plan_rows(self, at: Place) -> None:
         mask = at.mask if at.mask is not None and at.mask.ndim > 2 else None  # then the inner steps have one, too
         new_mask = None
         if self.layer.makes_mask:  # nobody asks for it, as in Keras
@@ -89,6 +98,39 @@ class TimeDistributed(Wrapper):
         )  # fmt: skip
         at.forward += [*copies(x, own_x), *inside.forward, *copies(own_y, y)]
         at.backward += [*copies(dy, own_dy), *inside.backward, *copies(own_dx, dx)]
+
+    def _plan_steps(self, at: Place) -> None:
+        """Step after step, each with arrays of its own; what they give to the gradients is added up."""
+        steps = at.x.shape[1]
+        sums = {name: at.like(grad) for name, grad in at.grads.items()} if at.dy is not None and steps > 1 else {}
+        for i in range(steps):
+            x, y, dy, dx = (None if array is None else self._one(at, array) for array in (at.x, at.y, at.dy, at.dx))
+            assert x is not None
+            assert y is not None
+            mask = None if at.mask is None else at.take((len(x), *at.mask.shape[2:]), bool)
+            new_mask = (
+                at.take((len(x), *self.layer.mask_shape_for(x.shape[1:])), bool) if self.layer.makes_mask else None
+            )
+            inside = self.place(
+                at, self.layer, x=x, y=y, dy=dy, dx=dx, mask=mask, new_mask=new_mask, index=at.index + STEP * i
+            )
+            at.forward += [*copies(at.x[:, i], x), *copies(None if at.mask is None else at.mask[:, i], mask)]
+            at.forward += [*inside.forward, *copies(y, at.y[:, i])]
+            if at.dy is None:
+                continue
+            at.backward += [*copies(at.dy[:, i], dy), *inside.backward]
+            at.backward += copies(dx, None if at.dx is None else at.dx[:, i])
+            for name, total in sums.items():  # a layer overwrites its gradients
+                grad = at.grads[name]
+                added = partial(np.add, total, grad, grad if i == steps - 1 else total)
+                at.backward.append(added if i else partial(np.copyto, total, grad))
+
+    def _one(self, at: Place, array: Array) -> Array:
+        """Memory for one step, in the order that the layer wants."""
+        shape = array.shape[2:]
+        if self.layer.order == "planes" and len(shape) in (2, 3):
+            return at.workspace.take_planes(array.shape[0], shape)
+        return at.workspace.take((array.shape[0], *shape), array.dtype)
 
     def _own(self, at: Place, array: Array | None) -> Array | None:
         if array is None or self.layer.order != "planes" or array.ndim not in (3, 4):
