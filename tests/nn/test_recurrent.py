@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from asyncfit import machine
 from asyncfit.errors import InvalidInput
-from asyncfit.nn import Network
-from asyncfit.nn.layers import GRU, LSTM, Activation, Dense, Flatten, Input, Layer, SimpleRNN, over_time
+from asyncfit.nn import Network, blas
+from asyncfit.nn.layers import GRU, LSTM, Activation, Dense, Flatten, Input, Layer, Masking, SimpleRNN, over_time
+from asyncfit.nn.prediction import quiet
 from asyncfit.nn.workspace import Workspace
 
 from .helpers import check_gradient, learner64
@@ -54,6 +56,26 @@ def test_gradients_of_many_steps_are_summed_in_parts(monkeypatch: pytest.MonkeyP
     for kind in KINDS.values():
         layers = [Input((7, 3)), Dense(4), kind(3), Dense(2)]
         check_gradient(learner64(layers, "mse"), RNG.standard_normal((6, 7, 3)), RNG.standard_normal((6, 2)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("how", ["plain", "masked", "both dropouts"])
+@pytest.mark.parametrize("theirs", [False, True], ids=["another BLAS", "its own BLAS"])
+def test_gradients_of_big_steps_are_added_up_at_once(
+    kind: str, how: str, theirs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(over_time, "APART", 0)
+    if not theirs:
+        monkeypatch.setattr(machine, "function", lambda name: None)
+        monkeypatch.setattr(blas, "_gemm", blas._gemm.__wrapped__)
+    x = RNG.standard_normal((6, 5, 3))
+    if how == "masked":
+        x[0], x[1, 2:], x[2, 1], x[:, 4] = 0, 0, 0, 0
+    settings: dict[str, Any] = {"dropout": 0.3, "recurrent_dropout": 0.3} if how == "both dropouts" else {}
+    front: list[Layer] = [Masking()] if how == "masked" else [Dense(3)]
+    layer = KINDS[kind](3, bias_initializer="random_normal", **settings)
+    with quiet():
+        check_gradient(learner64([Input((5, 3)), *front, layer, Dense(2)], "mse"), x, RNG.standard_normal((6, 2)))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -25,6 +25,8 @@ __all__ = ["LSTM"]
 class Steps(OverTime):
     """Gates in the order i, f, o, g, so that those with the same activation lie together; `dz` is in Keras's order."""
 
+    joined = True
+
     def __init__(self, layer: Recurrent, at: Place) -> None:
         super().__init__(layer, at)
         inner, gate = layer.activation, layer.recurrent_activation
@@ -48,7 +50,7 @@ class Steps(OverTime):
         z, y, three, part = self.z[t], self.y[t], slice(3 * self.units), self.part[: self.units]
         i, f, o, g, c, now = self.i[t], self.f[t], self.o[t], self.g[t], self.c[t], self.c[t + 1]
         inner, gate = self.layer.activation, self.layer.recurrent_activation
-        calls: list[Call] = [partial(np.dot, self.wh, self.h[t], self.part), partial(np.add, z, self.part, z)]
+        calls: list[Call] = [partial(np.dot, self.w, self.h[t], z)]
         if gate is sigmoid and inner is tanh:  # both begin with tanh
             both = self.apply(sigmoid, z[three], y[three])
             calls += [partial(np.tanh, z, y), *both[1:]]

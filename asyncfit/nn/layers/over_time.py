@@ -1,20 +1,22 @@
 """The arrays and calls of a recurrent layer in one plan: what it does before, between and behind its steps.
 
-Forward: all steps' inputs times the kernel in one call, then step by step the state times the recurrent kernel and
-the gates. Back: step by step the gradient by the state, then the gradients of the weights and of the input in a few
-products over all steps.
+Forward: step by step the input times the kernel, the state times the recurrent kernel, and the gates. Where the two
+sums are simply added (`joined`), state and input lie one behind the other, so that one product gives both; else those
+of all inputs come first. Back: step by step the gradient by the state and what the step adds to the gradients of the
+weights (of small steps, many in one product), then the gradient of the input.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from asyncfit.nn.activations import Activation, sigmoid, tanh
 from asyncfit.nn.arrays import Array, Call
+from asyncfit.nn.blas import WORTH_A_CALL, add_product, turn
 from asyncfit.nn.streams import RECURRENT_INPUTS, RECURRENT_STATES
 from asyncfit.nn.workspace import Place, Workspace
 
@@ -25,6 +27,8 @@ __all__ = ["OverTime", "Run"]
 
 Run = tuple[int, int, int, float]
 """Gates from, to (as Keras orders them), where they go, and by what they are multiplied on the way."""
+APART = 1 << 13
+"""From so many numbers of a step a product for each step costs less than laying the numbers of many side by side."""
 AT_ONCE = 1 << 20
 """Numbers that are laid side by side for one product."""
 TOGETHER = 1 << 16
@@ -38,15 +42,21 @@ class OverTime:
         steps, rows, units: sizes; `features` of the input, `ones` behind it (1 with a bias), `more` ones behind the
             state (1 if that has a bias of its own).
         weights: by their plain names.
-        x: `(steps, rows, features + ones)`, what the kernel is multiplied with.
-        h: `(steps + 1, units + more, rows)`, what the recurrent kernel is multiplied with at each step.
+        x: `(steps, rows, features + ones)`, what the kernel is multiplied with; `(steps, features + ones, rows)` if
+            `joined`, and then a part of h.
+        h: `(steps + 1, units + more, rows)`, what the recurrent kernel is multiplied with at each step; if `joined`
+            it is `(steps + 1, units + features + ones, rows)`.
         state: `(steps + 1, units, rows)`: the state before each step and behind the last; h unless that is dropped out.
         z: `(steps, gates·units, rows)`: the gates, before and (where it can be the same array as `y`) behind their
             activations.
-        wx, wh: kernel and recurrent kernel, turned, with their biases, in the order and scale of `runs()`.
+        wx, wh: kernel and recurrent kernel, turned, with their biases, in the order and scale of `runs()`; if `joined`
+            they are parts of `w`, which h is multiplied with.
         kept: arrays like `state` that a step must leave as they are where the mask leaves it out.
         dz: gradient by z. dh: by the state. flows: `dh` and what else a step leaves as it is where it is masked.
+        start, adds: calls that prepare the sums of `products`, and that add to them, step by step.
     """
+
+    joined: ClassVar[bool] = False
 
     def __init__(self, layer: Recurrent, at: Place) -> None:
         self.layer, self.at = layer, at
@@ -59,15 +69,23 @@ class OverTime:
         ones, more = int(bias is not None), int(bias is not None and bias.ndim == 2)
         self.dropping = at.training and layer.dropout > 0
         self.dropping_states = at.training and layer.recurrent_dropout > 0
-        self.features, self.x = features, at.take((self.steps, self.rows, features + ones))
-        self.h = at.take((self.steps + 1, units + more, self.rows))
+        self.features = features
+        if self.joined:
+            self.h = at.take((self.steps + 1, units + features + ones, self.rows))
+            self.w = at.take((width, units + features + ones))
+            self.x, self.wh, self.wx = self.h[: self.steps, units:], self.w[:, :units], self.w[:, units:]
+            self.inputs = self.x[:, :features].transpose(0, 2, 1)
+        else:
+            self.h = at.take((self.steps + 1, units + more, self.rows))
+            self.x = at.take((self.steps, self.rows, features + ones))
+            self.wx, self.wh = at.take((width, features + ones)), at.take((width, units + more))
+            self.inputs = self.x[..., :features]
         self.state = at.take((self.steps + 1, units, self.rows)) if self.dropping_states else self.h[:, :units]
-        self.z = at.take((self.steps, width, self.rows))
+        self.z = self.take_steps(width)
         self.part = at.take((width, self.rows))
-        self.wx, self.wh = at.take((width, features + ones)), at.take((width, units + more))
         self.kept, self.scratch = [self.state], Workspace(at.x.dtype)
         if bias is not None:
-            at.enter.append(partial(self.x[..., features].fill, 1))
+            at.enter.append(partial((self.x[:, features] if self.joined else self.x[..., features]).fill, 1))
         if more:
             at.enter.append(partial(self.h[:, units].fill, 1))
         at.enter.append(partial(self.h[0, :units].fill, 0))
@@ -77,6 +95,7 @@ class OverTime:
             self.dh, self.flows = self.take(units), list[Array]()
             self.flows.append(self.dh)
             self.dz = self.take_steps(self.width())
+            self.start, self.adds = list[Call](), [list[Call]() for _ in range(self.steps)]
 
     # What a kind of layer gives
 
@@ -89,7 +108,7 @@ class OverTime:
         raise NotImplementedError
 
     def forth(self, t: int) -> list[Call]:
-        """Calls that go from `state[t]` to `state[t + 1]`; `z[t]` holds x · kernel + bias."""
+        """Calls that go from `state[t]` to `state[t + 1]`; `z[t]` holds x · kernel + bias, unless `joined`."""
         raise NotImplementedError
 
     def slopes(self, part: slice) -> list[Call]:
@@ -102,7 +121,11 @@ class OverTime:
 
     def learn(self) -> list[Call]:
         """Calls that write the gradients of the weights from `dz`; this is for gates in Keras's order in it."""
-        (of_x, of_h), calls = self.products((slice(None), self.x), (slice(None), self.h))
+        if self.joined:
+            (total,), calls = self.products((slice(None), self.h))
+            of_h, of_x = total[:, : self.units], total[:, self.units :]
+        else:
+            (of_x, of_h), calls = self.products((slice(None), self.x), (slice(None), self.h))
         calls.append(partial(np.copyto, self.grads["kernel"], of_x[:, : self.features].T))
         calls.append(partial(np.copyto, self.grads["recurrent_kernel"], of_h.T))
         if "bias" in self.grads:
@@ -151,9 +174,12 @@ class OverTime:
     def products(self, *pairs: tuple[slice, Array]) -> tuple[list[Array], list[Call]]:
         """Sums over all steps: of parts of `dz`'s width, times `x` or an array like `h`; and the calls that write them.
 
-        The gradients of many steps are laid side by side first, so that there is one product for all of them.
+        What a big step adds is computed once it is there (`adds`). The gradients of small ones are laid side by side,
+        so that there is one product for many of them.
         """
         width, rows = self.dz.shape[1], self.rows
+        if width * rows >= APART:
+            return [self._summed(part, array) for part, array in pairs], []
         each = max(1, min(self.steps, AT_ONCE // (width * rows)))
         room = self.at.take((width * each * rows,))
         operands = [a if a is self.x else self.at.take((a.shape[1] * each * rows,)) for _, a in pairs]
@@ -171,13 +197,22 @@ class OverTime:
                     calls.append(partial(np.add, total, more, total))
         return totals, calls
 
+    def _summed(self, part: slice, array: Array) -> Array:
+        turned = array if array is self.x else array.transpose(0, 2, 1)
+        total, scratch = (self.at.take((len(range(self.dz.shape[1])[part]), turned.shape[2])) for _ in range(2))
+        self.start.append(partial(total.fill, 0))
+        for t, calls in enumerate(self.adds):
+            calls += add_product(total, self.dz[t, part], turned[t], scratch)
+        return total
+
     # The whole
 
     def plan(self) -> None:
         at = self.at
         forth = [self.forth(t) for t in range(self.steps)]
         at.forward += [*self._prepare(), *self._load()]
-        at.forward.append(partial(np.matmul, self.wx, self.x.transpose(0, 2, 1), self.z))
+        if not self.joined:
+            at.forward.append(partial(np.matmul, self.wx, self.x.transpose(0, 2, 1), self.z))
         drop: list[list[Call]] = [[] for _ in range(self.steps)]
         if self.dropping_states:
             for t in range(self.steps):
@@ -194,16 +229,16 @@ class OverTime:
         for begin in range(0, self.steps, each):
             end = min(self.steps, begin + each)
             prepare[end - 1] = self.slopes(slice(begin, end))
-        back = [self.back(t) for t in range(self.steps)]
+        learn = self.learn() if self.grads else []
+        back = [[*self.back(t), *self.adds[t]] for t in range(self.steps)]
         take, gradient = self._take_gradient()
-        at.backward += take
+        at.backward += [*take, *self.start]
         if at.mask is None:
             for t in reversed(range(self.steps)):
                 at.backward += [*gradient[t], *prepare[t], *back[t]]
         else:
             at.backward.append(self._masked_back(gradient, prepare, back))
-        if self.grads:
-            at.backward += self.learn()
+        at.backward += learn
         if at.dx is not None:
             kernel, dz, before = self.input_gradient()
             dx = at.take((self.steps, self.rows, self.features))
@@ -229,8 +264,11 @@ class OverTime:
     def _load(self) -> list[Call]:
         """The input, step by step; the masks of dropout are the same at all steps of a sample."""
         at, layer = self.at, self.layer
-        x = self.x[..., : self.features]
-        calls: list[Call] = [partial(np.copyto, x, self._in_time(at.x).transpose(1, 0, 2))]
+        x, source = self.inputs, self._in_time(at.x)
+        if self.joined and x[0].size >= WORTH_A_CALL:
+            calls = [call for t in range(self.steps) for call in turn(source[:, t], x[t].T)]
+        else:
+            calls = [partial(np.copyto, x, source.transpose(1, 0, 2))]
         if self.dropping:
             self.drop_x = at.take((self.rows, self.features))
             calls.append(self._draw(RECURRENT_INPUTS, layer.dropout, self.drop_x))

@@ -17,13 +17,14 @@ __all__ = ["SimpleRNN"]
 
 
 class Steps(OverTime):
+    joined = True
+
     def runs(self) -> Sequence[Run]:
         return [(0, 1, 0, 0.5 if self.layer.activation is sigmoid else 1.0)]
 
     def forth(self, t: int) -> list[Call]:
         return [
-            partial(np.dot, self.wh, self.h[t], self.part),
-            partial(np.add, self.z[t], self.part, self.z[t]),
+            partial(np.dot, self.w, self.h[t], self.z[t]),
             *self.apply(self.layer.activation, self.z[t], self.state[t + 1]),
         ]
 
