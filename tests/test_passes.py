@@ -11,7 +11,6 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from asyncfit.layers import Dense, Dropout
 from asyncfit.nn import Outputs
 
 from .run import helpers
-from .run.helpers import Gate, Linear, until
+from .run.helpers import Gate, Linear, nothing_left, until
 from .run.helpers import X as TRAINER_X
 from .run.helpers import Y as TRAINER_Y
 from .run.test_cancel import Counted, Instrument, Steps, every_step
@@ -74,17 +73,6 @@ def whole(seen: list[Any], sort: str, outcome: str = "completed") -> Any:
     end = seen[-1]
     assert (end.outcome, end.batches) == (outcome, len(batches))
     return end
-
-
-@contextmanager
-def nothing_left() -> Iterator[None]:
-    """As for runs. A thread of a pool has the pool's name again a moment after it has given its result."""
-    before = helpers._threads()
-    with helpers.nothing_left():
-        yield
-        until = time.monotonic() + 5
-        while not helpers._threads() <= before and time.monotonic() < until:
-            time.sleep(0.001)
 
 
 class Blocks:
@@ -135,7 +123,7 @@ async def told(steps: stepping.Stepping[Any]) -> None:
 async def test_begin_batches_end_in_order_and_the_result_as_without(ask: Any, sort: str, entered: bool) -> None:
     model, (bus, seen) = small(), listening()
     expected = await ask(model)
-    with anyio.fail_after(20), nothing_left():
+    with anyio.fail_after(20), nothing_left(within=5):
         if entered:
             async with bus:
                 result = await ask(model, bus=bus)
@@ -419,7 +407,7 @@ async def test_a_handler_that_raises_ends_the_pass_with_its_error(kind: Any, gat
         raise error
 
     bus.subscribe(kind, fails, gate=gate)
-    with anyio.fail_after(20), nothing_left(), pytest.raises(ZeroDivisionError, match="oh") as raised:
+    with anyio.fail_after(20), nothing_left(within=5), pytest.raises(ZeroDivisionError, match="oh") as raised:
         await model.evaluate(X[[0] * rows], Y[[0] * rows], batch_size=1, bus=bus)
     assert raised.value is error
     if kind is af.EvaluateEnd:
@@ -509,7 +497,7 @@ async def test_cancelling_ends_it_at_the_very_batch(
     monkeypatch: pytest.MonkeyPatch, steppings: list[Any], at: int, listened: bool
 ) -> None:
     model, (bus, seen), blocks = small(), listening(), Blocks(monkeypatch, at)
-    with anyio.fail_after(20), nothing_left():
+    with anyio.fail_after(20), nothing_left(within=5):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(lambda: predict(model, bus=bus if listened else None))
             await until(blocks.reached.is_set)
@@ -612,7 +600,7 @@ def test_asyncios_own_cancellations_are_obeyed_too(monkeypatch: pytest.MonkeyPat
                 await task
             assert blocks.computed == 3
 
-        with nothing_left():
+        with nothing_left(within=5):
             asyncio.run(main())
         if listened:
             whole(seen, "Predict", "cancelled")
@@ -622,7 +610,7 @@ def test_asyncios_own_cancellations_are_obeyed_too(monkeypatch: pytest.MonkeyPat
 @pytest.mark.anyio
 async def test_cancelled_before_it_began_it_publishes_nothing() -> None:
     model, (bus, seen) = small(), listening()
-    with anyio.fail_after(20), nothing_left(), anyio.CancelScope() as scope:
+    with anyio.fail_after(20), nothing_left(within=5), anyio.CancelScope() as scope:
         scope.cancel()
         await predict(model, bus=bus)
     assert seen == []
@@ -645,7 +633,7 @@ async def test_cancelled_while_a_gate_holds_it(kind: Any, monkeypatch: pytest.Mo
             cleaned.append(event.type)
 
     bus.subscribe(kind, holds, gate=True)
-    with anyio.fail_after(20), nothing_left():
+    with anyio.fail_after(20), nothing_left(within=5):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(lambda: predict(model, bus=bus))
             await began.wait()
@@ -699,7 +687,7 @@ def test_when_the_loop_ends_so_does_the_pass_with_its_end_delivered(
         asyncio.get_running_loop().call_later(0.05, blocks.open.set)
         return task
 
-    with nothing_left():
+    with nothing_left(within=5):
         task: asyncio.Task[Any] = anyio.run(main, backend_options={"use_uvloop": use_uvloop})
     assert task.cancelled()
     assert ended == ["cancelled"]
@@ -715,7 +703,7 @@ async def test_handlers_of_a_cancelled_pass_have_their_grace(monkeypatch: pytest
             await anyio.sleep(0.02)
             ended.append(event.outcome)
 
-    with anyio.fail_after(20), nothing_left():
+    with anyio.fail_after(20), nothing_left(within=5):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(lambda: predict(model, callbacks=Ends()))
             await until(blocks.reached.is_set)
@@ -735,7 +723,7 @@ async def test_queued_handlers_that_hang_are_named_and_left(
         await anyio.sleep_forever()
 
     bus.subscribe(af.PredictBatchEnd, hangs, name="sleeper")
-    with anyio.fail_after(20), nothing_left():
+    with anyio.fail_after(20), nothing_left(within=5):
         assert (await predict(model, bus=bus)).shape == (50, 3)
     assert "had not taken all their events" in caplog.text
     assert "sleeper" in caplog.text
@@ -755,7 +743,7 @@ async def test_a_snapshots_passes_are_cancelled_within_a_batch(
     np.testing.assert_array_equal(await kept[0].predict(X), await model.predict(X))
     assert await kept[0].evaluate(X, Y) == await model.evaluate(X, Y)
     blocks = Blocks(monkeypatch, 1)
-    with anyio.fail_after(20), nothing_left():
+    with anyio.fail_after(20), nothing_left(within=5):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(lambda: kept[0].predict(X, batch_size=BATCH))
             await until(blocks.reached.is_set)
@@ -812,7 +800,7 @@ async def test_many_at_once_beside_training_each_with_events_of_its_own() -> Non
         streams.append(seen)
         results.append(await what(model, bus=bus))
 
-    with anyio.fail_after(60), nothing_left():
+    with anyio.fail_after(60), nothing_left(within=5):
         async with anyio.create_task_group() as tasks:
             for _ in range(30):
                 tasks.start_soon(ask, evaluate)
@@ -847,7 +835,7 @@ async def _snapshot(model: af.Sequential) -> af.Snapshot:
 @pytest.mark.anyio
 async def test_one_bus_serves_a_run_and_passes_at_a_time() -> None:
     model, (bus, seen) = small(), listening()
-    with anyio.fail_after(20), nothing_left():
+    with anyio.fail_after(20), nothing_left(within=5):
         async with bus, model.fit(X, Y, epochs=100_000, batch_size=8, bus=bus) as run:
             await until(lambda: len(seen) > 3)
             await predict(model, bus=bus)
@@ -1040,7 +1028,7 @@ class Watched(Linear):
 async def test_a_trainers_evaluate_publishes_too() -> None:
     trainer, (bus, seen) = af.Trainer(Linear()), listening()
     expected = await trainer.evaluate(TRAINER_X, TRAINER_Y, batch_size=2)
-    with nothing_left():
+    with nothing_left(within=5):
         assert await trainer.evaluate(TRAINER_X, TRAINER_Y, batch_size=2, bus=bus) == expected
     end = whole(seen, "Evaluate")
     assert (end.batches, end.logs) == (3, expected)
@@ -1054,7 +1042,7 @@ async def test_a_trainers_evaluate_publishes_too() -> None:
 async def test_a_cancelled_evaluate_lets_go_of_the_model(steppings: list[Any], listened: bool) -> None:
     model, (bus, seen) = Watched(at=1), listening()
     trainer = af.Trainer(model)
-    with anyio.fail_after(20), nothing_left():
+    with anyio.fail_after(20), nothing_left(within=5):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(
                 lambda: trainer.evaluate(TRAINER_X, TRAINER_Y, batch_size=1, bus=bus if listened else None)
@@ -1096,7 +1084,7 @@ async def test_beside_training_a_trainer_evaluates_a_copy() -> None:
     gate, (bus, seen) = Gate(at=1), listening()
     trainer = af.Trainer(Linear(gate))
     expected = await trainer.evaluate(TRAINER_X, TRAINER_Y)
-    with anyio.fail_after(20), nothing_left():
+    with anyio.fail_after(20), nothing_left(within=5):
         async with trainer.fit(TRAINER_X, TRAINER_Y, batch_size=2, epochs=2):
             gate.open.set()
             await trainer.evaluate(TRAINER_X, TRAINER_Y, bus=bus)

@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -126,11 +127,17 @@ def _threads() -> set[threading.Thread]:
 
 
 @contextmanager
-def nothing_left() -> Iterator[None]:
-    """No thread, socket or task more than before."""
+def nothing_left(*, within: float = 0) -> Iterator[None]:
+    """No thread, socket or task more than before, or none any more `within` so many seconds.
+
+    A thread of a pool has the pool's name again only a moment after it has given its result.
+    """
     gc.collect()
     threads, descriptors, tasks = _threads(), _descriptors(), _tasks()
     yield
+    until = time.monotonic() + within
+    while _threads() - threads and time.monotonic() < until:
+        time.sleep(0.001)
     gc.collect()
     assert not _threads() - threads  # a difference, so that a failure names them
     assert _descriptors() <= descriptors
