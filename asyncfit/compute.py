@@ -716,11 +716,16 @@ class Compute:
             yield True
             self.hungry = False
             self._obey_all()
+            if self._snapshot_wanted:  # perhaps by the source itself, which predicts
+                self._snapshot_wanted = False
+                self._report_state()
         handed = feed.queue.popleft()
         if handed.error is not None:
             raise handed.error
         if handed.batch is None and not batch:
             raise RuntimeError(f"{feed.name} has ended: there is no batch left to validate on")
+        if handed.batch is None and feed.length is not None:
+            feed.ended(batch, feed.steps(0), "validation_steps")
         return handed.batch
 
     # --- holds and snapshots ---

@@ -249,8 +249,7 @@ class _Thread:
             try:
                 source.close()
             except BaseException as error:
-                error.add_note(f"when {feed.name} was closed, because the run had read enough of it")
-                self._failed(error)
+                _closing_failed(self, error, self.error, self._failed)
             finally:
                 self.over.set()
                 self._tell()
@@ -322,6 +321,7 @@ class _Task:
 
     async def _run(self, hand: Hand) -> None:
         iterator: Any = None
+        reason: BaseException | None = None
         try:
             with self._scope:
                 try:
@@ -331,10 +331,13 @@ class _Task:
                             iterator = aiter(self.feed.source.value)
                             await self._skip(iterator)
                         await self._hand_over(iterator, hand)
+                except BaseException as error:
+                    reason = error
+                    raise
                 finally:
                     if not self._scope.cancel_called:  # here: what it has open it may close only within this scope
                         iterator, ending = None, iterator
-                        await self._closed(ending)
+                        await self._closed(ending, reason)
         except BaseException as error:
             if was_interrupted(error):
                 take_back()
@@ -353,16 +356,15 @@ class _Task:
         finally:
             if iterator is not None:
                 with anyio.CancelScope(shield=True):
-                    await self._closed(iterator)
+                    await self._closed(iterator, reason)
             self.over.set()
             self._tell()
 
-    async def _closed(self, iterator: Any) -> None:
+    async def _closed(self, iterator: Any, reason: BaseException | None) -> None:
         try:
             await close_iterator(iterator)
         except Exception as error:
-            error.add_note(f"when {self.feed.name} was closed, because the run had read enough of it")
-            self._failed(error)
+            _closing_failed(self, error, reason, self._failed)
 
     async def _next_wish(self) -> bool:
         """Wait until one more may be read; False if none will be."""
@@ -412,6 +414,17 @@ class _Task:
 
     def _packed(self, item: Any) -> Any:
         return self._fed(item) if self._pack is None else self._pack(self._fed(item))
+
+
+def _closing_failed(
+    reader: _Reader, error: BaseException, reason: BaseException | None, failed: Callable[[BaseException], None]
+) -> None:
+    """An error that already ended the reading goes first: the other follows from it more often than not."""
+    if isinstance(reason, Exception):
+        reason.add_note(f"when {reader.feed.name} was closed for that, it raised {error!r}")
+        return
+    error.add_note(f"when {reader.feed.name} was closed, because the run had read enough of it")
+    failed(error)
 
 
 def _broken(reader: _Reader, turn: int, error: BaseException, *, remote: bool) -> Fed:

@@ -41,7 +41,7 @@ from .run import Order, Run
 from .snapshot import StateReader
 from .stepping import Fetch, Steps
 from .subscriptions import Subscription
-from .tasks import close_iterator
+from .tasks import close_iterator, scope_cancelled, task_cancelled
 
 __all__ = ["Callbacks", "Front", "as_callbacks", "keywords_checked", "reading", "resolved", "run_batches"]
 
@@ -103,11 +103,28 @@ async def reading(plan: AnyPass) -> AsyncIterator[Fetch | None]:
     if not isinstance(plan, FeedPass) or not plan.fetches:
         yield None
         return
+
+    async def fetch() -> None:
+        try:
+            await plan.fetch()
+        except anyio.get_cancelled_exc_class() as error:
+            if scope_cancelled() or task_cancelled():
+                raise
+            raise RuntimeError(f"{plan.source.name} awaited a task that was cancelled") from error
+
     try:
-        yield plan.fetch
-    finally:
+        yield fetch
+    except Exception as error:
+        try:
+            await close_iterator(plan.iterator)
+        except Exception as other:
+            error.add_note(f"when {plan.source.name} was closed for that, it raised {other!r}")
+        raise
+    except BaseException:
         with anyio.CancelScope(shield=True):
             await close_iterator(plan.iterator)
+        raise
+    await close_iterator(plan.iterator)  # in no scope of ours: it may have one open that was entered in the caller's
 
 
 def _nothing() -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import modelfile
-from .data import AnyPass, Feed, FeedPass, FitData, ListData, check_labels_of, given_evaluate, given_predict
+from .data import AnyPass, Feed, FeedPass, FitData, Labels, ListData, check_labels_of, given_evaluate, given_predict
 from .data.arrays import Batch
 from .data.intake import Rows
 from .errors import InvalidInput
@@ -95,14 +95,14 @@ class Reader:
         )
         if isinstance(plan, FeedPass):
             self.network.require_built("evaluate")
-            plan.intake.classes = classes(learner) if learner.wants_limits else None
+            plan.intake.labels = labels_of(learner) if learner.wants_limits else None
             yield None
             return (yield from run_batches(learner, plan.opened(tick)))
         data = plan.read(tick)
         assert data.y is not None
         check_arrays(learner, data.x, data.y, data.sample_weight)
         if learner.wants_limits:
-            check_labels_of("y", data, classes(learner), tick=tick)
+            check_labels_of("y", data, labels_of(learner), tick=tick)
         yield None
         return (yield from run_batches(learner, plan.batches(data)))
 
@@ -116,7 +116,7 @@ class Reader:
         watch = Stopwatch(learner, batches)
         if isinstance(plan, FeedPass):
             self.network.require_built("profile")
-            plan.intake.classes = classes(learner) if learner.wants_limits else None
+            plan.intake.labels = labels_of(learner) if learner.wants_limits else None
             yield None
             yield from _clocked(watch, plan.opened(tick))
         else:
@@ -124,7 +124,7 @@ class Reader:
             assert data.y is not None
             check_arrays(learner, data.x, data.y, data.sample_weight)
             if learner.wants_limits:
-                check_labels_of("y", data, classes(learner), tick=tick)
+                check_labels_of("y", data, labels_of(learner), tick=tick)
             yield None
             while not watch.done:
                 yield from _clocked(watch, plan.batches(data))
@@ -214,11 +214,11 @@ def _clocked(watch: Stopwatch, batches: Iterator[Batch | None]) -> Steps[None]:
 # --- checks ----------------------------------------------------------------------------------------------------------
 
 
-def classes(learner: Learner) -> int:
-    """How many outputs there are."""
+def labels_of(learner: Learner) -> Labels:
+    """What its loss takes, if that takes class numbers."""
     output = learner.network.output_shape
     assert output is not None
-    return output[-1]
+    return Labels(output[-1], getattr(learner.loss, "ignore_class", None))
 
 
 def check_arrays(learner: Learner, x: Array, y: Array, weights: Array | None = None) -> None:
@@ -253,11 +253,11 @@ def check_values(learner: Learner, data: FitData) -> None:
             assert y is not None
             check_arrays(learner, x, y, weights)
         if learner.wants_limits:
-            data.check_labels(classes(learner))
+            data.check_labels(labels_of(learner))
         return
     assert data.train.y is not None  # that of the validation has been compared with it
     check_arrays(learner, data.train.x, data.train.y, data.train.sample_weight)
     if (words := learner.network.words) is not None:
         data.check_words(words)
     if learner.wants_limits:
-        data.check_labels(classes(learner))
+        data.check_labels(labels_of(learner))

@@ -29,6 +29,7 @@ from .plan import given_predict as given_predict
 from .plan import plan_evaluate as plan_evaluate
 from .plan import plan_fit as plan_fit
 from .plan import plan_predict as plan_predict
+from .values import Labels as Labels
 from .values import check_labels as check_labels
 from .values import label_range as label_range
 
@@ -42,6 +43,7 @@ __all__ = [
     "FeedPass",
     "FitData",
     "FitPlan",
+    "Labels",
     "Later",
     "ListData",
     "PassPlan",

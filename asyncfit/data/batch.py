@@ -12,7 +12,7 @@ from asyncfit.errors import InvalidInput
 from .arrays import Array, Batch, target_dtype
 from .intake import Rows, take_in
 from .kinds import is_array
-from .values import check_finite, check_labels, weights_by_class
+from .values import Labels, check_finite, check_labels, weights_by_class
 
 __all__ = ["BatchIntake"]
 
@@ -27,7 +27,7 @@ class BatchIntake:
         class_weight: weighs each row by its class in y.
 
     Attributes:
-        classes: how many there are, where y is to be class numbers.
+        labels: what y may hold, where that is class numbers.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class BatchIntake:
         self._name, self._own_model, self._class_weight = name, own_model, class_weight
         self._targets = targets and not own_model
         self._ignores_y = not targets
-        self.classes: int | None = None
+        self.labels: Labels | None = None
 
     def __call__(self, item: Any, number: int) -> Batch:
         """A batch of its own memory: whoever yielded it may use its arrays again.
@@ -52,7 +52,7 @@ class BatchIntake:
         Raises:
             InvalidInput: it is no batch, or has something in it that cannot be trained on.
         """
-        batch = self._plain(item) if self.classes is None and self._class_weight is None else None
+        batch = self._plain(item) if self.labels is None and self._class_weight is None else None
         return self._checked(item, number) if batch is None else batch
 
     def rows(self, item: Any, number: int) -> tuple[Array, Array | None, Array | None]:
@@ -100,8 +100,8 @@ class BatchIntake:
         for given in rows.all():
             check_finite(given.name, given.loaded, as_given=self._own_model)
         of_x, of_y, of_weight = rows.arrays()
-        if of_y is not None and self.classes is not None:
-            check_labels(f"y {of}", of_y, self.classes)
+        if of_y is not None and self.labels is not None:
+            check_labels(f"y {of}", of_y, self.labels)
         if self._class_weight is not None:
             of_weight = self._weights(of_y, of_weight, of)
         return (

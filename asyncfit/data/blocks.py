@@ -20,7 +20,7 @@ import numpy as np
 from .arrays import Array, Batch, target_dtype
 from .order import EpochRange, epoch_range, permutation
 from .stored import Stored
-from .values import check_finite, check_labels
+from .values import Labels, check_finite, check_labels
 
 __all__ = ["StoredData"]
 
@@ -35,8 +35,8 @@ Column = Array | Stored
 class StoredData:
     """Batches of `x`, `y` and `sample_weight`, some of which are `Stored`; the rest are arrays in memory.
 
-    Arguments and attributes are those of `ArrayData`. `classes`, once it is set, says how many classes there are: each
-    label in `y` is checked when it is read.
+    Arguments and attributes are those of `ArrayData`. `labels`, once they are set, say what class numbers y may hold:
+    each label in `y` is checked when it is read.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class StoredData:
         self.key = key
         self.steps_per_epoch = steps_per_epoch
         self.as_given = as_given
-        self.classes: int | None = None
+        self.labels: Labels | None = None
         self.batches_per_pass = -(-self.samples // batch_size)
         self._columns: list[Column] = [column for column in (x, y, sample_weight) if column is not None]
         stored = [column for column in self._columns if isinstance(column, Stored)]
@@ -72,7 +72,7 @@ class StoredData:
     def __reduce__(self) -> tuple[Callable[..., StoredData], tuple[Any, ...]]:
         names = ("batch_size", "shuffle", "key", "steps_per_epoch", "as_given")
         settings = {name: getattr(self, name) for name in names}
-        kept = {name: getattr(self, name) for name in ("classes", "block_rows", "window_blocks")}
+        kept = {name: getattr(self, name) for name in ("labels", "block_rows", "window_blocks")}
         return _rebuild, (self.x, self.y, self.sample_weight, settings, kept)
 
     def check_portable(self) -> None:
@@ -180,8 +180,8 @@ class StoredData:
 
     def _check(self, role: str, name: str, part: Array, first: int) -> None:
         check_finite(name, part, as_given=self.as_given, first=first)
-        if role == "y" and self.classes is not None:
-            check_labels(name, part, self.classes, first=first)
+        if role == "y" and self.labels is not None:
+            check_labels(name, part, self.labels, first=first)
 
 
 def _rebuild(x: Any, y: Any, weight: Any, settings: dict[str, Any], kept: dict[str, Any]) -> StoredData:

@@ -117,9 +117,9 @@ class Feed:
         if handed.turn == self._turn:
             self.queue.append(handed)
 
-    def ended(self, batch: int, steps: int) -> NoReturn:
+    def ended(self, batch: int, steps: int, option: str = "steps_per_epoch") -> NoReturn:
         """It has come to its end within an epoch, and was to be iterated again and again."""
         raise RuntimeError(
             f"{self.name} ended after {batch} of {steps} batches, though its len() promises more; let its len() tell "
-            "the truth, or give steps_per_epoch="
+            f"the truth, or give {option}="
         )

@@ -77,6 +77,12 @@ class FeedPass:
                     return
                 number += 1
                 yield (item,)
+        except Exception as error:
+            try:
+                source.close()
+            except Exception as other:
+                error.add_note(f"when {self.source.name} was closed for that, it raised {other!r}")
+            raise
         finally:
             source.close()
 

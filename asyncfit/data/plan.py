@@ -34,7 +34,7 @@ from .kinds import BatchSource, batch_source
 from .later import later
 from .lists import ListData
 from .stored import Stored
-from .values import check_finite, check_labels, check_some, check_words, nothing, weights_by_class
+from .values import Labels, check_finite, check_labels, check_some, check_words, nothing, weights_by_class
 
 __all__ = [
     "AnyPass",
@@ -76,14 +76,14 @@ class FitData:
         train = self.train
         return {"blocks": [train.block_rows, train.window_blocks]} if isinstance(train, StoredData) else {}
 
-    def check_labels(self, classes: int) -> None:
-        """Refuse labels that a sparse loss over `classes` classes cannot take. O(rows): off the loop.
+    def check_labels(self, labels: Labels) -> None:
+        """Refuse labels that a sparse loss cannot take. O(rows): off the loop.
 
         Those that stay in a file are checked when they are read.
         """
         for name, source in (("y", self.train), ("the validation data's y", self.validation)):
             if source is not None:
-                check_labels_of(name, source, classes)
+                check_labels_of(name, source, labels)
 
     def check_words(self, words: int) -> None:
         """Refuse what an Embedding of so many words does not know. O(rows): off the loop.
@@ -102,18 +102,18 @@ class FitData:
 
 
 def check_labels_of(
-    name: str, source: RowData | ListData | Feed, classes: int, *, tick: Callable[[], None] = nothing
+    name: str, source: RowData | ListData | Feed, labels: Labels, *, tick: Callable[[], None] = nothing
 ) -> None:
     """The same of one source."""
     if isinstance(source, Feed | ListData):
-        source.intake.classes = classes
+        source.intake.labels = labels
         if isinstance(source, ListData):
             source.check()
         return
     if isinstance(source, StoredData):
-        source.classes = classes
+        source.labels = labels
     if source.y is not None and not isinstance(source.y, Stored):
-        check_labels(name, source.y, classes, tick=tick)
+        check_labels(name, source.y, labels, tick=tick)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,7 +52,8 @@ class _Once:
         return next(self._iterator, END)
 
     def close(self) -> None:
-        _close(self._iterator)
+        iterator, self._iterator = self._iterator, None
+        _close(iterator)
 
 
 class _Iterated:

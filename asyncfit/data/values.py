@@ -7,6 +7,7 @@ called before each block: what it raises ends the work there.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,16 @@ from asyncfit.errors import InvalidInput
 
 from .arrays import Array
 
-__all__ = ["check_finite", "check_labels", "check_some", "check_words", "label_range", "nothing", "weights_by_class"]
+__all__ = [
+    "Labels",
+    "check_finite",
+    "check_labels",
+    "check_some",
+    "check_words",
+    "label_range",
+    "nothing",
+    "weights_by_class",
+]
 
 BLOCK_BYTES = 1024 * 1024
 
@@ -84,25 +94,36 @@ def label_range(y: Array) -> tuple[float, float]:
     return min(lowest).item(), max(highest).item()
 
 
-def check_labels(name: str, y: Array, classes: int, *, tick: Callable[[], None] = nothing, first: int = 0) -> None:
-    """Refuse what is no class number from 0 to `classes` - 1 (what a sparse loss needs).
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What a sparse loss takes: class numbers from 0 to `classes` - 1, and `ignored` where a prediction is left out."""
+
+    classes: int
+    ignored: int | None = None
+
+
+def check_labels(name: str, y: Array, labels: Labels, *, tick: Callable[[], None] = nothing, first: int = 0) -> None:
+    """Refuse what is none of `labels`.
 
     Args:
         first: the array is a part of another one, from this row on.
     """
     for start, block in _blocks(y):
         tick()
-        wrong = (block < 0) | (block >= classes)
+        wrong = (block < 0) | (block >= labels.classes)
         if block.dtype.kind == "f":
             wrong |= block != np.rint(block)
+        if labels.ignored is not None and wrong.any():
+            wrong &= block != labels.ignored
         if wrong.any():
             row = int(wrong.reshape(len(block), -1).any(axis=1).argmax())
             value = block[row][wrong[row]].ravel()[0]
             low, high = label_range(y)
+            ignored = "" if labels.ignored is None else f", or {labels.ignored} (ignore_class)"
             raise InvalidInput(
-                f"{name} has the label {value} in row {first + start + row:,}, but the model has {classes} classes: "
-                f"labels are whole numbers from 0 to {classes - 1} (here they go from {low:g} to {high:g}); number "
-                "them anew, or give the last layer as many units as there are classes"
+                f"{name} has the label {value} in row {first + start + row:,}, but the model has {labels.classes} "
+                f"classes: labels are whole numbers from 0 to {labels.classes - 1}{ignored} (here they go from {low:g} "
+                f"to {high:g}); number them anew, or give the last layer as many units as there are classes"
             )
 
 

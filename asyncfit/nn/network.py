@@ -282,6 +282,8 @@ class Network:
             InvalidInput: a number or shape differs, or they hold no real numbers; nothing was changed.
         """
         self.require_built("set_weights")
+        if not isinstance(weights, Sequence | np.ndarray):
+            raise InvalidInput(f"set_weights takes a list of arrays, as get_weights() gives it, not {weights!r}")
         if len(weights) != len(self.slots):
             raise InvalidInput(
                 f"{self.name!r} has {len(self.slots)} weights ({', '.join(s.path for s in self.slots)}), "

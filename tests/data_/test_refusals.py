@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from asyncfit.data import FitData, check_labels, label_range, plan_evaluate, plan_fit, plan_predict
+from asyncfit.data import FitData, Labels, check_labels, label_range, plan_evaluate, plan_fit, plan_predict
 from asyncfit.data import values as values_module
 from asyncfit.data.values import check_finite
 from asyncfit.errors import InvalidInput
@@ -261,14 +261,19 @@ def test_blocks_do_not_matter(block: int, monkeypatch: pytest.MonkeyPatch) -> No
     check_finite("x", HUGE, as_given=True)
     y = np.array([3, 1, -2, 9, 4])
     assert label_range(y) == (-2, 9)
-    assert "y has the label -2 in row 2" in refusal(lambda: check_labels("y", y, 5))
+    assert "y has the label -2 in row 2" in refusal(lambda: check_labels("y", y, Labels(5)))
 
 
 def test_labels_that_a_sparse_loss_cannot_take() -> None:
-    check_labels("y", np.array([[0], [2]]), 3)
-    check_labels("y", np.array([0.0, 2.0]), 3)
-    assert "label 3 in row 1" in refusal(lambda: check_labels("y", np.array([0, 3]), 3))
-    assert "label 0.5 in row 0" in refusal(lambda: check_labels("y", np.array([0.5, 1]), 3))
+    check_labels("y", np.array([0, 255, 2, 255]), Labels(3, 255))
+    check_labels("y", np.array([-1.0, 2.0]), Labels(3, -1))
+    wrong = refusal(lambda: check_labels("y", np.array([255, 254]), Labels(3, 255)))
+    assert "label 254 in row 1" in wrong
+    assert "from 0 to 2, or 255 (ignore_class)" in wrong
+    check_labels("y", np.array([[0], [2]]), Labels(3))
+    check_labels("y", np.array([0.0, 2.0]), Labels(3))
+    assert "label 3 in row 1" in refusal(lambda: check_labels("y", np.array([0, 3]), Labels(3)))
+    assert "label 0.5 in row 0" in refusal(lambda: check_labels("y", np.array([0.5, 1]), Labels(3)))
     data: FitData = plan_fit(X, np.arange(10), validation_split=0.2).read()
-    data.check_labels(10)
-    assert refusal(lambda: data.check_labels(9)).startswith("the validation data's y has the label 9 in row 1")
+    data.check_labels(Labels(10))
+    assert refusal(lambda: data.check_labels(Labels(9))).startswith("the validation data's y has the label 9 in row 1")

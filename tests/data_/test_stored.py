@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from asyncfit.data import ArrayData, Later, StoredData, blocks, given_fit, given_predict, plan_fit, stored
+from asyncfit.data import ArrayData, Labels, Later, StoredData, blocks, given_fit, given_predict, plan_fit, stored
 from asyncfit.data.arrays import Array
 from asyncfit.data.stored import Stored
 from asyncfit.errors import InvalidInput
@@ -121,7 +121,7 @@ def test_the_reading_thread_ends_with_the_iterator_and_with_an_error(file: h5py.
         list(data.batches(0))
     assert threading.active_count() == before
     data = data_of(file, shuffle=False)
-    data.classes = 600
+    data.labels = Labels(600)
     with pytest.raises(InvalidInput, match="y has the label 600 in row 600, but the model has 600 classes"):
         list(data.batches(0))
     assert threading.active_count() == before
@@ -137,10 +137,10 @@ def test_a_file_that_is_closed_meanwhile_is_an_error_that_names_the_rows(file: h
 
 def test_it_travels_by_name_if_the_file_is_open_for_reading(file: h5py.File, tmp_path: Path) -> None:
     data = data_of(file)
-    data.classes = ROWS
+    data.labels = Labels(ROWS)
     data.check_portable()
     there = pickle.loads(pickle.dumps(data))
-    assert there.classes == ROWS
+    assert there.labels == Labels(ROWS)
     assert rows_of(there, 1) == rows_of(data, 1)
     part = StoredData(Stored(file["x"], "x").part(10, 20), batch_size=5)
     assert [x[0, 0] for x, *_ in pickle.loads(pickle.dumps(part)).batches(0)] == [10, 15]

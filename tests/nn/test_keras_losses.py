@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import asyncfit as af
 from asyncfit import modelfile
 from asyncfit.errors import InvalidInput
 from asyncfit.nn import Learner, Network, losses
@@ -134,6 +135,36 @@ def test_sums_count_what_a_mask_keeps_once() -> None:
         learner = learner64([Input((4, 3)), Masking(), Dense(2)], losses.MeanSquaredError(reduction))
         each = losses.mean_squared_error(y, learner.predict(x))
         assert learner.test_batch(x, y)["loss"] == pytest.approx(float((each * keep).sum()) / divisor)
+
+
+def test_a_small_loss_of_a_big_batch_is_not_lost_among_big_numbers() -> None:
+    """Where all is right by far the logits are big, and what is left over of them is tiny."""
+    learner = Learner(Network([Input(1), Dense(1, activation="sigmoid")]), loss="binary_crossentropy")
+    learner.network.set_weights([[[1.0]], [0.0]])
+    z: Array = numbers((20_000, 1)).astype(np.float32)
+    z += np.where(z < 0, np.float32(-12), np.float32(12))
+    loss = learner.test_batch(z, (z > 0).astype(np.float32))["loss"]
+    assert loss == pytest.approx(float(np.log1p(np.exp(-np.abs(z.astype(np.float64)))).mean()), rel=1e-5)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("ignored", [-1, 255])
+async def test_labels_to_ignore_may_be_no_classes(ignored: int) -> None:
+    x, y = numbers((40, 3)), np.arange(40) % 4
+    known = y < 3
+    y[~known] = ignored
+    figures = []
+    for rows in (slice(None), known):
+        model = af.Sequential([Input(3), Dense(3, kernel_initializer="ones")])
+        model.compile("sgd", af.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=ignored))
+        data = x[rows], y[rows]
+        history = await model.fit(*data, batch_size=40, shuffle=False, validation_data=data, epochs=2)
+        lists = await model.evaluate([data], None)
+        figures.append([*history.history["loss"], *history.history["val_loss"], lists])
+        assert (await model.evaluate(*data, batch_size=40)) == pytest.approx(lists, rel=1e-6)
+    assert figures[0] == pytest.approx(figures[1], rel=1e-5)
+    with pytest.raises(af.InvalidInput, match=rf"label 9 in row 0.*or {ignored} \(ignore_class\)"):
+        await model.fit(x, np.full(40, 9))
 
 
 def test_no_prediction_that_counts_is_a_loss_of_0() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from asyncfit.errors import InvalidInput
 from asyncfit.nn import Network
+from asyncfit.nn.activations.shares import Sparsemax
 from asyncfit.nn.layers import (
     GRU,
     LSTM,
@@ -26,6 +27,7 @@ from asyncfit.nn.layers import (
     Layer,
     Masking,
     SimpleRNN,
+    Softmax,
     TimeDistributed,
 )
 from asyncfit.nn.prediction import predict, quiet
@@ -58,6 +60,25 @@ def test_gradients_of_layers_at_each_step(name: str) -> None:
     x, y = RNG.standard_normal((6, *shape)), RNG.standard_normal((6, 2))
     layers = [Input(shape), Dense(shape[-1]), TimeDistributed(make()), Flatten(), Dense(2)]
     check_gradient(learner64(layers, "mse"), x, y, points=80)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Softmax(axis=1),
+        lambda: Softmax(axis=(1, 2)),
+        lambda: Softmax(axis=-2),
+        lambda: Activation(Sparsemax(axis=1)),
+    ],
+)
+def test_an_axis_is_one_of_the_step(make: Callable[[], Layer]) -> None:
+    x = RNG.standard_normal((2, 3, 4, 5)).astype(np.float32)
+    network = Network([Input((3, 4, 5)), TimeDistributed(make())])
+    alone = Network([Input((4, 5)), make()])
+    for step in range(3):
+        assert predict(network, x)[:, step] == pytest.approx(predict(alone, x[:, step]), abs=1e-6)
+    layers = [Input((3, 4, 5)), TimeDistributed(make()), Flatten(), Dense(2)]
+    check_gradient(learner64(layers, "mse"), x.astype(np.float64), RNG.standard_normal((2, 2)))
 
 
 def test_each_step_gets_what_the_layer_alone_gives() -> None:

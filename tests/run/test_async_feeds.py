@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -34,7 +35,7 @@ class Source:
         self.threads: set[int] = set()
         self.closed = 0
 
-    async def __call__(self) -> AsyncIterator[Any]:
+    async def __call__(self) -> AsyncGenerator[Any]:
         try:
             while self.batches is None or self.taken < self.batches:
                 self.threads.add(threading.get_ident())
@@ -260,6 +261,103 @@ async def _pairs(batches: Any) -> AsyncIterator[Any]:
 
 async def _one(item: Any) -> AsyncIterator[Any]:
     yield item
+
+
+async def test_an_error_of_the_source_goes_before_one_of_its_closing() -> None:
+    class Batches:
+        def __aiter__(self) -> Batches:
+            return self
+
+        async def __anext__(self) -> Any:
+            raise LookupError("no more")
+
+        async def aclose(self) -> None:
+            raise OSError("cannot close")
+
+    class Read:
+        def __iter__(self) -> Read:
+            return self
+
+        def __next__(self) -> Any:
+            raise LookupError("no more")
+
+        def close(self) -> None:
+            raise OSError("cannot close")
+
+    for source in (Batches, Read):
+        with nothing_left(), pytest.raises(LookupError) as caught:
+            await made().fit(source(), steps_per_epoch=5)
+        assert any("cannot close" in note for note in caught.value.__notes__)
+        with nothing_left(within=5), pytest.raises(LookupError):
+            await made().evaluate(source())
+    with nothing_left(), pytest.raises(LookupError) as caught:
+        await made().predict(Batches())
+    assert any("cannot close" in note for note in caught.value.__notes__)
+
+
+async def test_a_source_may_leave_a_scope_open_at_the_end_of_a_pass() -> None:
+    async def batches() -> AsyncIterator[Any]:
+        with anyio.CancelScope():
+            for batch in BATCHES:
+                yield batch
+
+    with nothing_left(within=5):
+        with anyio.move_on_after(30) as scope:
+            for _ in range(3):
+                assert (await made().predict(batches(), steps=2)).shape == (32, 1)
+            await anyio.lowlevel.checkpoint()
+        assert not scope.cancelled_caught
+
+
+async def test_a_pass_whose_source_awaits_a_cancelled_task(anyio_backend_name: str) -> None:
+    if anyio_backend_name == "trio":
+        pytest.skip("trio has no tasks to await")
+
+    async def batches() -> AsyncIterator[Any]:
+        yield BATCHES[0]
+        task = asyncio.ensure_future(asyncio.sleep(0))
+        task.cancel()
+        await task
+
+    for work in (made().predict, made().evaluate):
+        with nothing_left(within=5), pytest.raises(RuntimeError, match="x awaited a task that was cancelled"):
+            await work(batches())
+
+
+@pytest.mark.parametrize("executor", ["thread", "process"])
+async def test_a_run_that_waits_for_what_it_validates_on_shows_its_state(executor: str) -> None:
+    model, source = made(), Source(waits_at=1)
+
+    async def predicts() -> AsyncIterator[Any]:
+        async with aclosing(source()) as batches:
+            async for x, y in batches:
+                await model.predict(x)  # of the model that is being validated
+                yield x, y
+
+    with nothing_left(), anyio.fail_after(30):
+        async with model.fit(
+            X, Y, batch_size=16, validation_data=predicts(), validation_steps=3, executor=executor
+        ) as run:
+            await source.waiting.wait()
+            snapshot = await run.snapshot()
+            source.go_on.set()
+            history = await run.wait()
+    assert snapshot.step == 5
+    for mine, last in zip(snapshot.get_weights(), model.get_weights(), strict=True):
+        assert (mine == last).all()
+    assert len(history.history["val_loss"]) == 1
+
+
+async def test_a_validation_that_is_shorter_than_it_says() -> None:
+    class Short:
+        def __len__(self) -> int:
+            return 4
+
+        async def __aiter__(self) -> AsyncIterator[Any]:
+            yield BATCHES[0]
+
+    with nothing_left(), pytest.raises(RuntimeError, match=r"ended after 1 of 4 batches.*validation_steps="):
+        await made().fit(X, Y, validation_data=Short())
 
 
 async def test_what_closing_it_raises_is_told_too() -> None:

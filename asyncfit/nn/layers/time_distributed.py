@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from functools import partial
 from typing import Any
 
@@ -59,7 +60,15 @@ class TimeDistributed(Wrapper):
 
     @property
     def followed_by(self) -> Activation:
-        return self.layer.followed_by
+        """An axis that it counts from the front is one further behind here: that of the steps comes first."""
+        found = self.layer.followed_by
+        given: int | tuple[int, ...] = getattr(found, "axis", -1)
+        axes = tuple(axis + (axis > 0) for axis in ((given,) if isinstance(given, int) else given))
+        if axes in (given, (given,)):
+            return found
+        moved = copy(found)
+        vars(moved)["axis"] = axes[0] if isinstance(given, int) else axes
+        return moved
 
     def inner_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) < 2:

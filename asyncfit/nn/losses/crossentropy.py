@@ -80,12 +80,12 @@ class BinaryCrossentropy(Loss):
             return self._from_probabilities(at, y, t, w, grad, begin)
         z = y if at.logits is None else flat(at.logits)
         p = at.work.take(y.shape) if at.logits is None else y
-        rest, above, below, weighed_t = (at.work.take(y.shape) for _ in range(4))
+        rest, above, below = (at.work.take(y.shape) for _ in range(3))
         count = y.size
         zero, minus, scale = (np.array(v, y.dtype) for v in (0, -1, 1 / count))
         weighted = at.weighted
-        copysign, exp, log1p, maximum, subtract, multiply = (
-            np.copysign, np.exp, np.log1p, np.maximum, np.subtract, np.multiply
+        copysign, exp, log1p, maximum, add, subtract, multiply = (
+            np.copysign, np.exp, np.log1p, np.maximum, np.add, np.subtract, np.multiply
         )  # fmt: skip
 
         def value() -> float:
@@ -98,16 +98,16 @@ class BinaryCrossentropy(Loss):
             subtract(z, above, below)
             subtract(below, rest, below)
             exp(below, p)  # log p = min(z, 0) − log(1 + e^−|z|)
-            targets = t
-            if weighted:
-                targets = multiply(t, w, weighed_t)
             if grad is not None:
                 subtract(p, t, grad)
                 if weighted:
                     multiply(grad, w, grad)
                 multiply(grad, scale, grad)
-            # the two products in brackets add the same numbers in the same order where all is right: nothing is lost
-            return (float(w.dot(rest)) + (float(w.dot(above)) - float(targets.dot(z)))) / count
+            # number by number, which are small where all is right: of the difference of two sums little would be left
+            multiply(t, z, below)
+            subtract(above, below, above)
+            add(above, rest, above)
+            return float(w.dot(above)) / count
 
         return value
 
