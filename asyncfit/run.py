@@ -642,10 +642,18 @@ class Run:
         self._wake = wakeup.set
         try:
             async with anyio.create_task_group() as tasks:
-                work = await self._prepared(tasks, wakeup)
-                if work is not None and self._order.resumed is not None:
-                    self._begin_again(self._order.resumed)
-                place = None if work is None else await self._placed(wakeup)
+                queued, place = self._order.executor.place(wakeup.set), None  # before what may take long: in order
+                try:
+                    work = await self._prepared(tasks, wakeup)
+                    if work is not None and self._order.resumed is not None:
+                        self._begin_again(self._order.resumed)
+                except BaseException:
+                    queued.release()
+                    raise
+                if work is None:
+                    queued.release()
+                else:
+                    place = await self._placed(queued, wakeup)
                 if work is not None and place is not None:
                     worker = self._start(work, place, tasks)
                     try:
@@ -729,9 +737,8 @@ class Run:
             thread.join()  # its last steps
         return work if self._given_up is None else None
 
-    async def _placed(self, wakeup: Wakeup) -> Place | None:
-        """A place in the executor, however long that takes; None if the run was given up meanwhile."""
-        place = self._order.executor.place(wakeup.set)
+    async def _placed(self, place: Place, wakeup: Wakeup) -> Place | None:
+        """The place when it is ready, however long that takes; None if the run was given up meanwhile."""
         try:
             while not place.ready:
                 self._waits = True

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ import pytest
 
 import asyncfit as af
 from asyncfit import layers
+from asyncfit.data import FitPlan
 from asyncfit.executors import child, remote
 from asyncfit.pool import SharedState
 
@@ -437,6 +439,43 @@ async def test_a_pool_serves_many_runs_with_few_processes(tmp_path: Path) -> Non
         for number in range(5):
             seen |= {int(path.read_text()) for path in (tmp_path / str(number)).glob("batch-*")}
         assert len(seen) == 2
+
+
+async def test_workers_come_in_the_order_in_which_runs_were_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the data of the one that was first take longer to look at."""
+    go_on, read, begun = threading.Event(), FitPlan.read, list[str]()
+    reads: list[FitPlan] = []
+
+    def slowly(plan: FitPlan, *args: Any) -> Any:
+        reads.append(plan)
+        if len(reads) == 1:
+            assert go_on.wait(60)
+        return read(plan, *args)
+
+    def listening(name: str) -> af.EventBus:
+        bus = af.EventBus()
+        bus.on(af.TrainBegin)(lambda event: begun.append(name))
+        return bus
+
+    monkeypatch.setattr(FitPlan, "read", slowly)
+    with no_process_left(), anyio.fail_after(60):
+        async with af.ProcessExecutor(1) as pool, fit(Linear(), executor=pool, bus=listening("one")):
+            await until(lambda: len(reads) == 1)
+            async with fit(Linear(), executor=pool, bus=listening("two")):
+                await until(lambda: repr(pool) == "<ProcessExecutor: 1 of 1 workers busy, 1 run waits>")
+                go_on.set()
+    assert begun == ["one", "two"]
+
+
+async def test_a_run_whose_data_are_refused_gives_its_place_back() -> None:
+    with no_process_left(), anyio.fail_after(60):
+        async with af.ProcessExecutor(1) as pool:
+            model = af.Sequential([layers.Dense(2, activation="softmax", input_shape=2)])
+            model.compile("sgd", "sparse_categorical_crossentropy")
+            with pytest.raises(af.InvalidInput):
+                await model.fit(X, [9] * len(X), executor=pool)
+            assert repr(pool) == "<ProcessExecutor: 0 of 1 workers busy, 0 runs wait>"
+            await fit(Linear(), executor=pool)
 
 
 async def test_who_waits_for_a_worker_has_begun_nothing_and_can_be_cancelled(tmp_path: Path) -> None:
