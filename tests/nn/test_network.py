@@ -224,6 +224,7 @@ SLIPS: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: Dense(3, activation="rleu"), InvalidInput, "did you mean 'relu'"),
     (lambda: Dense(3, input_shape=(0,)), InvalidInput, "from 1 without the batch"),
     (lambda: Dense(3, input_shape=(None, 3)), InvalidInput, "without the batch"),  # type: ignore[arg-type]
+    (lambda: Input((None,)), InvalidInput, "any length, give the greatest"),  # type: ignore[arg-type]
     (lambda: Dense(3, name="a/b"), InvalidInput, "without '/'"),
     (lambda: Dropout(1.5), InvalidInput, "from 0 to 1"),
     (lambda: Dropout(-0.5), InvalidInput, "at least 0"),

@@ -351,6 +351,12 @@ class Layer(CheckedKeywords):
 def shape_of(where: str, given: int | Sequence[int] | None) -> Shape:
     """A shape without the batch, as a tuple of whole numbers above 0; an int is a vector's length."""
     sizes = (given,) if isinstance(given, int | np.integer) else given
+    if isinstance(sizes, Sequence) and None in sizes:
+        raise InvalidInput(
+            f"{where} must be a shape of whole numbers without the batch, not {given!r}; where None means any length, "
+            "give the greatest, and pad what is shorter with zeros, which Embedding(mask_zero=True) or Masking() leave "
+            "out"
+        )
     try:
         shape = tuple(int(s) for s in sizes)  # type: ignore[union-attr]
     except TypeError:
