@@ -370,6 +370,11 @@ class Sequential(Front):
             validation_steps=validation_steps, validation_freq=validation_freq, prefetch=prefetch,
         )  # fmt: skip
         known = as_callbacks([*self._callbacks, *as_callbacks(callbacks, "fit")], "fit")
+        if self._network.split_differs():
+            _logger.warning(
+                "%r: trainable was changed after compile, and fit trains what was trainable then; compile again",
+                self.name,
+            )
         self._check_now(learner, given.rows)
         self._check_built(given)
         return self._fit(

@@ -36,6 +36,21 @@ def kept(before: list[Array], model: af.Sequential) -> list[bool]:
 
 
 @pytest.mark.anyio
+async def test_what_is_frozen_behind_compile_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    model = made()
+    await model.fit(X, Y)
+    assert not caplog.records
+    model.layers[0].trainable = False
+    before = model.get_weights()
+    await model.fit(X, Y)
+    assert ["trainable was changed after compile" in record.message for record in caplog.records] == [True]
+    assert not any(kept(before, model)[:2])
+    model.compile("adam", "mse")
+    await model.fit(X, Y)
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.anyio
 async def test_layers_are_frozen_for_fine_tuning_and_thawed_again() -> None:
     model = made()
     await model.fit(X, Y, epochs=2)

@@ -498,6 +498,10 @@ class Learner:
         Raises:
             InvalidInput: names, shapes or kinds are not those of `state()`.
         """
+        if not isinstance(state, Mapping):
+            raise InvalidInput(
+                f"a state is what state() returns, a mapping of names to arrays and numbers, not {state!r}"
+            )
         mine = self.state()
         self._match(mine, state)
         for name, value in mine.items():

@@ -236,20 +236,24 @@ class Network:
             masked = layer.makes_mask or (masked and layer.supports_masking)
         return found
 
-    def resplit(self) -> Self:
-        """This network, or, if layers' `trainable` was changed since it was built, one with the weights split anew.
-
-        That one has the same layers, and a copy of the weights; the layers' `arrays` are views of it from now on.
-        """
+    def split_differs(self) -> bool:
+        """Whether layers' `trainable` was changed since this was built."""
         if not self.built:
-            return self
+            return False
         learning = [
             weight.trainable and layer.trainable
             for layer in self.layers
             for weight in layer.weight_specs(layer.input_shape or ())
         ]
         frozen = frozenset(layer.name for layer in self.layers if not layer.trainable)
-        if frozen == self.frozen and learning == [slot.trainable for slot in self.slots]:
+        return frozen != self.frozen or learning != [slot.trainable for slot in self.slots]
+
+    def resplit(self) -> Self:
+        """This network, or, if layers' `trainable` was changed since it was built, one with the weights split anew.
+
+        That one has the same layers, and a copy of the weights; the layers' `arrays` are views of it from now on.
+        """
+        if not self.split_differs():
             return self
         twin = self.twin()
         assert self.input_shape is not None

@@ -125,6 +125,11 @@ BAD_STATES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
 ]
 
 
+def test_a_state_is_a_mapping() -> None:
+    with pytest.raises(InvalidInput, match=r"a state is what state\(\) returns.*not None"):
+        learner().load_state(None)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(("spoil", "message"), BAD_STATES)
 def test_a_state_that_does_not_fit_changes_nothing(spoil: Callable[[dict[str, Any]], object], message: str) -> None:
     one = learner()

@@ -85,6 +85,8 @@ def test_set_weights_names_what_does_not_fit_and_changes_nothing() -> None:
     before = network.params.tobytes()
     with pytest.raises(InvalidInput, match=r"has 4 weights .*dense/kernel.* but 1 were given"):
         network.set_weights([np.zeros(3)])
+    with pytest.raises(InvalidInput, match=r"takes a list of arrays.*not None"):
+        network.set_weights(None)  # type: ignore[arg-type]
     weights = network.get_weights()
     with pytest.raises(InvalidInput, match=r"dense_1/kernel has the shape \(4, 2\), but \(2, 4\) was given"):
         network.set_weights([weights[0] + 1, weights[1], weights[2].T, weights[3]])
